@@ -1,0 +1,89 @@
+"""Pass, fail or inconclusive: one check, and the verdict of many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+import pandas as pd
+
+
+class Answer(StrEnum):
+    PASS = "pass"
+    INCONCLUSIVE = "inconclusive"
+    FAIL = "fail"
+
+
+class Hop(StrEnum):
+    """Where a request can go wrong, from the outside in."""
+
+    PATH = "path"
+    HOST = "host"
+    NGINX = "nginx"
+    PRIMARY = "gateway primary"
+    CANARY = "gateway canary"
+    RUNBOOK = "runbook"
+
+
+SEVERITY = (Answer.PASS, Answer.INCONCLUSIVE, Answer.FAIL)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question with its answer.
+
+    `reason` is one sentence with the measured number, the threshold and n, ready to be read aloud.
+    `remedy` says what to do when the answer is not pass.
+    """
+
+    name: str
+    answer: Answer
+    reason: str
+    hop: Hop
+    measured: float | None = None
+    threshold: float | None = None
+    unit: str = ""
+    samples_count: int | None = None
+    remedy: str = ""
+
+
+def passed_if(condition: bool, name: str, reason: str, hop: Hop, remedy: str = "") -> Check:
+    """A check whose answer is plainly yes or no."""
+    return Check(name, Answer.PASS if condition else Answer.FAIL, reason, hop, remedy=remedy)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The worst answer of its checks; no check at all is inconclusive, never a pass."""
+
+    checks: tuple[Check, ...] = field(default_factory=tuple)
+
+    @classmethod
+    def of(cls, checks: Iterable[Check]) -> Verdict:
+        return cls(tuple(checks))
+
+    @property
+    def answer(self) -> Answer:
+        if not self.checks:
+            return Answer.INCONCLUSIVE
+        return max((check.answer for check in self.checks), key=SEVERITY.index)
+
+    @property
+    def worst(self) -> list[Check]:
+        """The checks that made the verdict what it is; empty on a pass."""
+        return [] if self.answer is Answer.PASS else [c for c in self.checks if c.answer is self.answer]
+
+    @property
+    def reasons(self) -> list[str]:
+        return [check.reason for check in self.worst] or ["no check was made"] * (not self.checks)
+
+    @property
+    def hops(self) -> list[Hop]:
+        """The hops at fault, in the order found, each once."""
+        return list(dict.fromkeys(check.hop for check in self.worst))
+
+    def table(self) -> pd.DataFrame:
+        """One row a check: name, answer, hop, reason, measured, threshold, unit, samples_count, remedy."""
+        columns = ["name", "answer", "hop", "reason", "measured", "threshold", "unit", "samples_count", "remedy"]
+        return pd.DataFrame([asdict(c) for c in self.checks], columns=columns)
