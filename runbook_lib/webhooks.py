@@ -1,0 +1,253 @@
+"""Synthetic webhooks: recorded bodies, signed as GitHub and Stripe sign them, replayed at a gateway.
+
+fixtures/<provider>.<event>.json is the body, byte for byte; the signature is made anew for each run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+import httpx
+import pandas as pd
+
+from runbook_lib.errors import PlanError
+from runbook_lib.verdict import Answer, Check, Hop, passed_if
+
+COLUMNS = ["delivery", "provider", "event", "gateway", "status", "run_id", "duration_ms", "error"]
+FORGED = "forged"
+REFUSALS = (400, 401, 403)
+_NAMESPACE = uuid.UUID("6b0e4b52-6d0a-5c52-9b64-0f3d1f6c2a11")
+_REPLAY = "Idempotent replay"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One signed webhook. The headers carry secrets, so no repr shows them."""
+
+    name: str
+    provider: str
+    event: str
+    path: str
+    idempotency_key: str
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+
+
+def deliveries(
+    run_id: str, hooks_token: str, github_secret: str, stripe_secret: str, copy: int | str = 1
+) -> list[Delivery]:
+    """Every recorded webhook, signed now, with an idempotency key made from run, fixture and copy alone.
+
+    Another `copy` is another delivery of the same body. Raises PlanError when a secret cannot be sent as a
+    header; the message names it and never holds its value.
+    """
+    _refuse_unsendable(hooks_token=hooks_token, github_secret=github_secret, stripe_secret=stripe_secret)
+    made = []
+    for file in sorted((files("runbook_lib") / "fixtures").iterdir(), key=lambda file: file.name):
+        if not file.name.endswith(".json"):
+            continue
+        provider, _, event = file.name.removesuffix(".json").partition(".")
+        body = file.read_bytes()
+        key = str(uuid.uuid5(_NAMESPACE, f"{run_id}/{provider}.{event}/{copy}"))
+        signed = github_headers(body, event, key, github_secret) if provider == "github" else None
+        headers = {
+            "Authorization": f"Bearer {hooks_token}",
+            "Content-Type": "application/json",
+            "Idempotency-Key": key,
+            **(signed or stripe_headers(body, stripe_secret, int(time.time()))),
+        }
+        name = f"{provider} {event}" + (f" #{copy}" if copy != 1 else "")
+        made.append(Delivery(name, provider, event, f"/hooks/{provider}", key, body, headers))
+    return made
+
+
+def forged(run_id: str, hooks_token: str) -> list[Delivery]:
+    """Every recorded webhook with the right token and a signature nobody's secret made."""
+    return deliveries(run_id, hooks_token, secrets.token_hex(), secrets.token_hex(), copy=FORGED)
+
+
+def github_headers(body: bytes, event: str, delivery_id: str, secret: str) -> dict[str, str]:
+    """GitHub: HMAC-SHA-256 over the raw body (docs: "Validating webhook deliveries")."""
+    return {
+        "User-Agent": "GitHub-Hookshot/runbook",
+        "X-GitHub-Event": event,
+        "X-GitHub-Delivery": delivery_id,
+        "X-Hub-Signature-256": f"sha256={_hmac(secret, body)}",
+    }
+
+
+def stripe_headers(body: bytes, secret: str, signed_at_s: int) -> dict[str, str]:
+    """Stripe: HMAC-SHA-256 over `timestamp.body` (docs: "Verify webhook signatures manually")."""
+    signature = _hmac(secret, f"{signed_at_s}.".encode() + body)
+    return {"User-Agent": "Stripe/1.0 (runbook)", "Stripe-Signature": f"t={signed_at_s},v1={signature}"}
+
+
+def replay(client: httpx.Client, deliveries: list[Delivery], gateway: str) -> pd.DataFrame:
+    """Send each delivery once, in order, with no retry.
+
+    One row a delivery: delivery, provider, event, gateway, status (NaN without an answer), run_id ("" without
+    one), duration_ms, error ("" on 2xx). What went wrong is in the row; nothing is raised for it.
+    """
+    rows = []
+    for delivery in deliveries:
+        started = time.perf_counter()
+        status, run_id, error = _send(client, delivery)
+        duration_ms = (time.perf_counter() - started) * 1000
+        source = (delivery.name, delivery.provider, delivery.event)
+        rows.append((*source, gateway, status, run_id, duration_ms, error))
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"status": "Int64", "duration_ms": float})
+
+
+def executions(frame: pd.DataFrame) -> pd.DataFrame:
+    """What was executed how often, over all replays put together.
+
+    One row a delivery: delivery, sent_count, accepted_count (2xx), executed_count (distinct runs), gateways.
+    Run ids of two gateways are two runs even if they should be spelt alike.
+    """
+    ran = frame["gateway"] + " " + frame["run_id"]
+    marked = frame.assign(accepted=_accepted(frame), ran=ran.where(frame["run_id"] != ""))
+    grouped = marked.groupby("delivery", sort=False)
+    return grouped.agg(
+        sent_count=("delivery", "size"),
+        accepted_count=("accepted", "sum"),
+        executed_count=("ran", "nunique"),
+        gateways=("gateway", lambda names: ", ".join(dict.fromkeys(names))),
+    ).reset_index()
+
+
+def judge_replay(first: pd.DataFrame, again: pd.DataFrame, both_sides: pd.DataFrame) -> list[Check]:
+    """Accepted once; not executed a second time; executed once by each gateway it was sent to.
+
+    `first` and `again` hold the same deliveries to one gateway, `both_sides` one copy sent to each gateway.
+    OpenClaw remembers idempotency keys per process, in memory (facts: about 5 min after completion).
+    """
+    return [_accepted_check(first), _again_check(first, again), _both_sides_check(both_sides)]
+
+
+def judge_forged(frame: pd.DataFrame, gateway_verifies: bool | None) -> Check:
+    """Is a forged signature refused? `gateway_verifies` is what is known of this gateway.
+
+    True: acceptance fails. False (it checks only the hooks token): acceptance is as declared, and the reason
+    says so. None: acceptance is inconclusive. A refusal passes in every case.
+    """
+    name, hop, sent = "Forged signature", Hop.CANARY, len(frame)
+    accepted, refused = int(_accepted(frame).sum()), int(frame["status"].isin(REFUSALS).sum())
+    remedy = "verify signatures in front of the gateway or in the hook's handler"
+    if sent == 0 or accepted + refused < sent:
+        reason = (
+            f"{sent - accepted - refused} of {sent} forged deliveries got neither yes nor no{_errors(frame)}"
+        )
+        return Check(
+            name, Answer.INCONCLUSIVE, reason, hop, remedy="send them again when the gateway answers"
+        )
+    if not accepted:
+        return Check(name, Answer.PASS, f"{refused} of {sent} forged deliveries were refused", hop)
+    reason = f"{accepted} of {sent} forged deliveries were accepted"
+    if gateway_verifies is False:
+        reason += "; known of this gateway: it checks the hooks token only, signatures are verified elsewhere"
+        return Check(name, Answer.PASS, reason, hop, remedy=remedy)
+    answer = Answer.FAIL if gateway_verifies else Answer.INCONCLUSIVE
+    return Check(name, answer, reason, hop, remedy=remedy)
+
+
+def _send(client: httpx.Client, delivery: Delivery) -> tuple[int | None, str, str]:
+    try:
+        answer = client.post(delivery.path, content=delivery.body, headers=dict(delivery.headers))
+    except httpx.TransportError as error:
+        return None, "", f"{type(error).__name__}: {error}".rstrip(": ")
+    try:
+        said = answer.json()
+    except ValueError:
+        said = None
+    run_id = said.get("runId") if isinstance(said, dict) else None
+    if answer.is_success:
+        return answer.status_code, str(run_id or ""), "" if run_id else "no runId in the answer"
+    return answer.status_code, "", f"{answer.status_code} {answer.reason_phrase}"
+
+
+def _accepted_check(first: pd.DataFrame) -> Check:
+    sent, ran = len(first), int((_accepted(first) & (first["run_id"] != "")).sum())
+    reason = f"{ran} of {sent} deliveries were answered 2xx with a run id{_errors(first)}"
+    if sent == 0:
+        return Check("Webhook accepted", Answer.INCONCLUSIVE, "no delivery was sent", Hop.RUNBOOK)
+    remedy = "read the gateway's log; 401 is the hooks token, 404 a missing hook mapping, 503 a full queue"
+    return passed_if(ran == sent, "Webhook accepted", reason, _hop(first), remedy)
+
+
+def _again_check(first: pd.DataFrame, again: pd.DataFrame) -> Check:
+    pairs = first.merge(again, on=["delivery", "gateway"], suffixes=("", "_again"))
+    pairs = pairs[(pairs["run_id"] != "") & (pairs["run_id_again"] != "")]
+    twice = int((pairs["run_id"] != pairs["run_id_again"]).sum())
+    hop = _hop(first)
+    if twice:
+        reason = (
+            f"{twice} of {len(pairs)} deliveries with the same idempotency key were executed a second time"
+        )
+        remedy = "the process may have restarted in between; look at its uptime, then send both again"
+        return Check(_REPLAY, Answer.FAIL, reason, hop, remedy=remedy)
+    if len(pairs) < len(first) or first.empty:
+        reason = f"{len(pairs)} of {len(first)} deliveries have two run ids to compare{_errors(again)}"
+        return Check(_REPLAY, Answer.INCONCLUSIVE, reason, hop, remedy="send them again")
+    reason = (
+        f"{len(pairs)} of {len(pairs)} repeated deliveries got the run id they had; none ran a second time"
+    )
+    return Check(_REPLAY, Answer.PASS, reason, hop)
+
+
+def _both_sides_check(both_sides: pd.DataFrame) -> Check:
+    name, sent, sides = "Once to each side", both_sides["delivery"].nunique(), both_sides["gateway"].nunique()
+    ran = both_sides[both_sides["run_id"] != ""].groupby("delivery")
+    asked = int((ran["gateway"].nunique() == sides).sum())
+    if sides < 2 or asked < sent:
+        reason = f"{asked} of {sent} deliveries got a run id on both sides{_errors(both_sides)}"
+        return Check(
+            name, Answer.INCONCLUSIVE, reason, Hop.RUNBOOK, remedy="send them again to both gateways"
+        )
+    shared = int((ran["run_id"].nunique() < sides).sum())
+    if shared:
+        reason = (
+            f"{shared} of {sent} deliveries got the same run id from both gateways: they are not isolated"
+        )
+        return Check(
+            name, Answer.FAIL, reason, Hop.HOST, remedy="compare listening pids and state directories"
+        )
+    reason = (
+        f"{sent} of {sent} deliveries sent to both gateways ran {sides} times, as expected: each process "
+        "remembers keys by itself, so a delivery and its retries must stay on one gateway"
+    )
+    return Check(name, Answer.PASS, reason, Hop.CANARY)
+
+
+def _accepted(frame: pd.DataFrame) -> pd.Series[bool]:
+    return frame["status"].between(200, 299).fillna(False).astype(bool)
+
+
+def _hop(frame: pd.DataFrame) -> Hop:
+    return Hop.PRIMARY if set(frame["gateway"]) == {"primary"} else Hop.CANARY
+
+
+def _errors(frame: pd.DataFrame) -> str:
+    """What went wrong, most frequent first, to end a sentence with."""
+    counts = frame.loc[frame["error"] != "", "error"].value_counts()
+    return "".join(f"; {count} × {error}" for error, count in counts.head(3).items())
+
+
+def _hmac(secret: str, message: bytes) -> str:
+    return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+
+
+def _refuse_unsendable(**named: str) -> None:
+    """A line break in a token would be quoted by the HTTP library's error: stop before that."""
+    bad = [
+        name for name, value in named.items() if not value or not value.isascii() or not value.isprintable()
+    ]
+    bad += [name for name, value in named.items() if " " in value and name not in bad]
+    if bad:
+        raise PlanError("webhooks", [f"{name}: empty, or holds a blank or a line break" for name in bad])
