@@ -10,9 +10,7 @@ from runbook_lib.lab import gateway, web
 from runbook_lib.lab.layout import CANARY_LABEL, NGINX_LABEL, PRIMARY_LABEL, Layout, launchd_domain, write
 from runbook_lib.lab.ports import Ports
 
-CLIENT = (
-    "203.0.113.9"  # RFC 5737: an address for documentation; nginx's realip makes the probe come from there
-)
+CLIENT = "203.0.113.9"  # RFC 5737: an address for documentation; nginx's realip makes the probe come from there
 READY_TIMEOUT_S = {"standin": 60, "openclaw": 120}
 
 
@@ -67,9 +65,7 @@ def describe(layout: Layout, ports: Ports, package: str, kind: str) -> None:
             "confirm_timeout_s": 10,
         },
     }
-    head = (
-        "# Written by `rollout lab up`; parameters/lab.yaml is merged over it. Secrets are references only.\n"
-    )
+    head = "# Written by `rollout lab up`; parameters/lab.yaml is merged over it. Secrets are references only.\n"
     write(layout.yaml, head + yaml.safe_dump(described, sort_keys=False, width=200))
 
 

@@ -14,9 +14,7 @@ SHARED = ("OPENCLAW_HOOKS_TOKEN", "STANDIN_GITHUB_SECRET", "STANDIN_STRIPE_SECRE
 """Both gateways answer the same deliveries behind one address, so they verify them with the same secrets."""
 OWN = ("OPENCLAW_GATEWAY_TOKEN", "PRACTICE_API_KEY")
 QUIET = {"OPENCLAW_NO_AUTO_UPDATE": "1", "OPENCLAW_DISABLE_BONJOUR": "1", "OPENCLAW_NO_RESPAWN": "1"}
-LONG_DRAIN = {
-    "OPENCLAW_SUPERVISOR_MODE": "external"
-}  # facts/openclaw.md: 315 s of drain instead of launchd's 5 s
+LONG_DRAIN = {"OPENCLAW_SUPERVISOR_MODE": "external"}  # facts/openclaw.md: 315 s of drain instead of launchd's 5 s
 EXIT_TIMEOUT_S = 330  # the drain of 315 s and its reserve
 
 
@@ -45,9 +43,7 @@ def make_secrets(layout: Layout, incident_url: str) -> None:
 def secret_references(layout: Layout) -> dict[str, dict[str, str]]:
     """Per gateway, secret name to `file:` reference: primary's own env file, and the staging file."""
     files = {"primary": layout.env_file("primary"), "canary": layout.staging / "canary.env"}
-    return {
-        gateway: {name: f"file:{path}#{name}" for name in (*OWN, *SHARED)} for gateway, path in files.items()
-    }
+    return {gateway: {name: f"file:{path}#{name}" for name in (*OWN, *SHARED)} for gateway, path in files.items()}
 
 
 def make_primary(layout: Layout, port: int, package: str) -> None:

@@ -100,8 +100,8 @@ class Job:
     def signal(self, number: int) -> bool:
         if self.process is None:
             return False
-        with suppress(ProcessLookupError):
-            self.process.send_signal(number)
+        with suppress(ProcessLookupError):  # os.kill: asyncio's send_signal polls, and the exit code is lost
+            os.kill(self.process.pid, number)
         return True
 
     def _kill(self, pid: int | None) -> None:
@@ -165,11 +165,7 @@ class Job:
             f"program = {self.program}",
             *_block("arguments", self.arguments),
             "",
-            *(
-                [f"working directory = {self.spec['WorkingDirectory']}", ""]
-                if "WorkingDirectory" in self.spec
-                else []
-            ),
+            *([f"working directory = {self.spec['WorkingDirectory']}", ""] if "WorkingDirectory" in self.spec else []),
             *(
                 f"{name} path = {self.spec[key]}"
                 for name, key in (("stdout", "StandardOutPath"), ("stderr", "StandardErrorPath"))

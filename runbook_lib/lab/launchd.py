@@ -99,9 +99,7 @@ class Launchd:
         if job.leaving:
             return 36, "", "Boot-out failed: 36: Operation now in progress\n"
         job.leave()
-        _, busy = await asyncio.wait(
-            {self.tasks[target]}, timeout=None if "--wait" in flags else BOOTOUT_ANSWERS_S
-        )
+        _done, busy = await asyncio.wait({self.tasks[target]}, timeout=None if "--wait" in flags else BOOTOUT_ANSWERS_S)
         if busy:
             return 36, "", "Boot-out failed: 36: Operation now in progress\n"
         return 0, "", ""
@@ -138,9 +136,7 @@ class Launchd:
     async def kill(self, words: list[str], **_: Any) -> Answer:
         name, target = words
         name = name.upper()
-        number = (
-            int(name) if name.isdigit() else signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
-        )
+        number = int(name) if name.isdigit() else signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
         job = self.jobs.get(target)
         if job is None:
             return self._missing(*_split(target))
@@ -160,8 +156,7 @@ class Launchd:
 
     async def print_disabled(self, words: list[str], **_: Any) -> Answer:
         rows = "".join(
-            f'\t\t"{label}" => {"disabled" if off else "enabled"}\n'
-            for label, off in self._overrides().items()
+            f'\t\t"{label}" => {"disabled" if off else "enabled"}\n' for label, off in self._overrides().items()
         )
         return 0, f"\tdisabled services = {{\n{rows}\t}}\n", ""
 

@@ -41,9 +41,7 @@ class PracticeMac:
                                                                               └─▶ primary, and soon a canary
     """
 
-    def __init__(
-        self, root: Path | str = ".lab", gateway: Gateway = "standin", say: Say = say_on_stdout
-    ) -> None:
+    def __init__(self, root: Path | str = ".lab", gateway: Gateway = "standin", say: Say = say_on_stdout) -> None:
         self.layout = Layout(Path(root).resolve())
         self.kind: Gateway = gateway
         self.say = say
@@ -62,9 +60,7 @@ class PracticeMac:
         wanted = ("outside", sshd.NAME, "launchd", f"job-{NGINX_LABEL}", f"job-{PRIMARY_LABEL}")
         if not self.layout.yaml.is_file() or not all(processes.find(run, name) for name in wanted):
             return False
-        return self._notes()["gateway"] == self.kind and _answers(
-            f"http://127.0.0.1:{self.ports.primary}/readyz"
-        )
+        return self._notes()["gateway"] == self.kind and _answers(f"http://127.0.0.1:{self.ports.primary}/readyz")
 
     def up(self) -> None:
         """Build and start what is not there yet. Nothing is said or done when all of it is up."""
@@ -75,9 +71,7 @@ class PracticeMac:
             started_at_s = time.monotonic()
             notes = self._notes()
             if notes and notes["gateway"] != self.kind:
-                raise LabError(
-                    f"the practice Mac has {notes['gateway']} gateways; run `rollout lab down` first"
-                )
+                raise LabError(f"the practice Mac has {notes['gateway']} gateways; run `rollout lab down` first")
             self.say(f"practice Mac: bringing it up in {self.layout.root}")
             self._outside()
             with ThreadPoolExecutor(1) as beside:
@@ -88,9 +82,7 @@ class PracticeMac:
             self._primary()
             describe(self.layout, self.ports, self.package, self.kind)
             took_s = time.monotonic() - started_at_s
-            self.say(
-                f"practice Mac: up after {took_s:.1f} s; try: ssh -F {self.layout.ssh_config} practice-mac"
-            )
+            self.say(f"practice Mac: up after {took_s:.1f} s; try: ssh -F {self.layout.ssh_config} practice-mac")
 
     def down(self, keep_cache: bool = True) -> None:
         """End what is recorded by pid and start time, remove the folder; npm's cache stays unless told."""
@@ -174,9 +166,7 @@ class PracticeMac:
 
     def launchctl(self, *words: str) -> subprocess.CompletedProcess[str]:
         """The practice launchctl, without SSH."""
-        return subprocess.run(
-            [str(self.layout.bin / "launchctl"), *words], capture_output=True, text=True, timeout=60
-        )
+        return subprocess.run([str(self.layout.bin / "launchctl"), *words], capture_output=True, text=True, timeout=60)
 
     def _notes(self) -> dict[str, Any]:
         path = self.layout.run / "lab.json"
@@ -191,9 +181,7 @@ class PracticeMac:
 
     def _refuse_strangers(self) -> None:
         if not self._notes() and (found := [name for name in self._strangers() if name != "run"]):
-            raise LabError(
-                f"{self.layout.root} holds {found[0]} and is no practice Mac; choose another folder"
-            )
+            raise LabError(f"{self.layout.root} holds {found[0]} and is no practice Mac; choose another folder")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -73,9 +73,7 @@ def install(layout: Layout, prefix: Path, package: str, version: str) -> None:
     environment = {**os.environ, "NPM_CONFIG_GLOBALCONFIG": str(layout.home / ".npmrc")}
     if package != "openclaw":
         environment = layout.mac_environment()
-    done = subprocess.run(
-        words, env=environment, cwd=prefix, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S
-    )
+    done = subprocess.run(words, env=environment, cwd=prefix, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S)
     if done.returncode:
         raise LabError(f"npm install {package}@{version} failed ({done.returncode}):\n{done.stderr.strip()}")
 

@@ -53,9 +53,7 @@ class Handler(BaseHTTPRequestHandler):
             pages = [json.loads(line) for line in text.splitlines()]
             # compared as values, not as the stored JSON, where a quote in an id would be escaped
             found = [page for page in pages if any(wanted in str(value) for value in page.values())]
-            return self._answer(
-                HTTPStatus.OK if found or not wanted else HTTPStatus.NOT_FOUND, {"pages": found}
-            )
+            return self._answer(HTTPStatus.OK if found or not wanted else HTTPStatus.NOT_FOUND, {"pages": found})
         if address.path.startswith("/npm/"):
             return self._package(urllib.parse.unquote(address.path.removeprefix("/npm/")))
         return self._answer(HTTPStatus.NOT_FOUND, {"error": "not found"})
@@ -66,18 +64,14 @@ class Handler(BaseHTTPRequestHandler):
         if tarball and path.is_file():
             return self._answer(HTTPStatus.OK, path.read_bytes())
         found = (
-            None
-            if tarball or "/" in name
-            else npm.packument(self.registry, name, f"http://127.0.0.1:{self.port}/npm/")
+            None if tarball or "/" in name else npm.packument(self.registry, name, f"http://127.0.0.1:{self.port}/npm/")
         )
         return self._answer(HTTPStatus.OK if found else HTTPStatus.NOT_FOUND, found or {"error": "not found"})
 
     def _answer(self, status: HTTPStatus, body: bytes | dict[str, Any]) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
-        self.send_header(
-            "Content-Type", "application/octet-stream" if isinstance(body, bytes) else "application/json"
-        )
+        self.send_header("Content-Type", "application/octet-stream" if isinstance(body, bytes) else "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,11 +16,10 @@ from pathlib import Path
 import psutil
 
 SAME_START_S = 1.5  # start times come from the clock ticks since boot: two readings differ by rounding
+POLL_S = 0.01
 
 
-def start(
-    folder: Path, name: str, argv: list[str], *, env: Mapping[str, str] | None = None, pass_fd: int = -1
-) -> int:
+def start(folder: Path, name: str, argv: list[str], *, env: Mapping[str, str] | None = None, pass_fd: int = -1) -> int:
     """Start a process in a session of its own, its output in <name>.log, and record it.
 
     posix_spawn rather than Popen: the process outlives us, and nobody here waits for it. A descriptor
@@ -34,9 +34,7 @@ def start(
     if pass_fd >= 0:
         os.set_inheritable(pass_fd, True)
         actions.append((os.POSIX_SPAWN_DUP2, pass_fd, 3))
-    pid = os.posix_spawn(
-        argv[0], argv, dict(os.environ if env is None else env), file_actions=actions, setsid=True
-    )
+    pid = os.posix_spawn(argv[0], argv, dict(os.environ if env is None else env), file_actions=actions, setsid=True)
     record(folder, name, pid)
     return pid
 
@@ -82,9 +80,27 @@ def end_all(processes: Iterable[psutil.Process], grace_s: float) -> None:
     some = list(processes)
     _signal(some, signal.SIGTERM)
     _signal(some, signal.SIGCONT)  # a stopped process hears SIGTERM only once it goes on
-    _, left = psutil.wait_procs(some, timeout=grace_s)
+    left = _wait(some, grace_s)
     _signal(left, signal.SIGKILL)
-    psutil.wait_procs(left, timeout=grace_s)
+    _wait(left, grace_s)
+
+
+def _wait(processes: list[psutil.Process], patience_s: float) -> list[psutil.Process]:
+    """Those that still run after `patience_s`. A zombie is gone: some init reaps only every other second."""
+    deadline_s = time.monotonic() + patience_s
+    left = processes
+    while (left := [process for process in left if _runs(process)]) and time.monotonic() < deadline_s:
+        time.sleep(POLL_S)
+    return left
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        if process.ppid() == os.getpid():
+            os.waitpid(process.pid, os.WNOHANG)
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except (OSError, psutil.Error):
+        return False
 
 
 def _signal(processes: Iterable[psutil.Process], number: int) -> None:

@@ -10,9 +10,7 @@ from runbook_lib.lab import keys, processes
 from runbook_lib.lab.layout import LabError, Layout, python_script, template, user, write
 
 NAME = "sshd"
-PRIVILEGE_SEPARATION = Path(
-    "/run/sshd"
-)  # Debian's sshd wants it when root starts it; its package makes it at boot
+PRIVILEGE_SEPARATION = Path("/run/sshd")  # Debian's sshd wants it when root starts it; its package makes it at boot
 SFTP_SERVERS = (
     "/usr/lib/openssh/sftp-server",
     "/usr/libexec/sftp-server",
@@ -50,9 +48,7 @@ def make(layout: Layout, port: int) -> None:
     environment = " ".join(f'"{key}={value}"' for key, value in layout.mac_environment().items())
     zsh = shutil.which("zsh", path=f"{os.defpath}:/bin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
     if zsh is None:
-        raise LabError(
-            "zsh is not installed, and a Mac's login shell is zsh; run: sh runbook_lib/lab/setup.sh"
-        )
+        raise LabError("zsh is not installed, and a Mac's login shell is zsh; run: sh runbook_lib/lab/setup.sh")
     session = template("mac-session.sh", ENVIRONMENT=environment, HOME=layout.home, ZSH=zsh)
     write(layout.bin / "mac-session", session, 0o755)
     write(layout.bin / "launchctl", python_script("launchctl.py", layout.root), 0o755)

@@ -15,9 +15,7 @@ READ_TIMEOUT_S = 30  # above the 15 s a hook may wait and the lab's longest mode
 
 def make(layout: Layout, port: int, primary_port: int) -> None:
     """Configuration, certificate, the binary under Homebrew's path, the plist. An edited file stays."""
-    found = shutil.which(
-        "nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/opt/homebrew/bin:/usr/local/bin"
-    )
+    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/opt/homebrew/bin:/usr/local/bin")
     if found is None:
         raise LabError("no nginx found; run: sh runbook_lib/lab/setup.sh")
     etc, var_run = layout.nginx_etc, layout.nginx_pid.parent
