@@ -1,0 +1,8 @@
+// What this package is: its version and the schema versions of the databases it writes.
+import { readFileSync } from 'node:fs';
+
+const manifest = JSON.parse(readFileSync(new URL('package.json', import.meta.url)));
+
+export const VERSION = manifest.version;
+export const STATE_SCHEMA = manifest.stateSchema;
+export const AGENT_SCHEMA = manifest.openclaw.schemaVersions.agent;
