@@ -220,6 +220,8 @@ def _grid(ax: Axes) -> None:
 
 def _legend(ax: Axes, columns: int) -> None:
     """Between title and plot, where it hides nothing."""
+    if not ax.get_legend_handles_labels()[1]:
+        return
     ax.set_title(ax.get_title(loc="left"), loc="left", fontweight="bold", pad=24)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, handlelength=2.6)
 
