@@ -108,12 +108,15 @@ def config(state_dir: str, port: int) -> dict[str, Any]:
 
 
 def _mapping(path: str, text: str) -> dict[str, Any]:
+    """A provider's own path becomes an agent run: its answer names the run, so repeats can be counted."""
     return {
         "id": path,
         "match": {"path": path},
-        "action": "wake",
+        "action": "agent",
+        "name": text,
+        "messageTemplate": f"{text}: handle it",
         "wakeMode": "next-heartbeat",
-        "textTemplate": text,
+        "deliver": False,
     }
 
 
