@@ -65,7 +65,7 @@ def write_page(run_dir: Path) -> Path:
         steps=steps,
         weights_svg=Markup(_svg(weights)) if len(weights) else "",
         weights_text=_weights_text(weights),
-        events=events[-EVENTS_SHOWN:],
+        events=events[: -EVENTS_SHOWN - 1 : -1],
         when=_when,
         symbol=lambda state: MARKS[state].symbol if state in MARKS else {"running": "…"}.get(state, "–"),
     )
@@ -187,7 +187,7 @@ def _svg(weights: pd.DataFrame) -> str:
     figure = Figure(figsize=(3.7, 2.4), layout="constrained")
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "weights", "font.size": 9}):
-        plot_weights(weights, figure.subplots())
+        plot_weights(weights, figure.subplots()).set_title("", loc="left")
         nothing: Any = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)
     drawn = file.getvalue()
@@ -198,9 +198,10 @@ def _time(at: str) -> datetime:
     return datetime.fromisoformat(at)
 
 
-def _when(at: str) -> Markup:
+def _when(at: str, whole: bool = False) -> Markup:
     moment = pd.Timestamp(at).tz_convert("UTC")
-    return Markup('<time datetime="{}">{}</time>').format(at, moment.strftime("%m-%d %H:%M:%S"))
+    form = "%Y-%m-%d %H:%M:%S" if whole else "%m-%d %H:%M:%S"
+    return Markup('<time datetime="{}">{}</time>').format(at, moment.strftime(form))
 
 
 def _took(duration_s: float) -> str:

@@ -97,8 +97,7 @@ def table(frame: pd.DataFrame, caption: str = "", rows_shown: int = ROWS_SHOWN) 
 
     The unit is the end of a column's name (`duration_ms` -> duration, ms). A named index becomes columns.
     """
-    if not isinstance(frame.index, pd.RangeIndex):
-        frame = frame.reset_index()
+    frame = frame.reset_index(drop=all(name is None for name in frame.index.names))
     head = frame.head(rows_shown)
     headers, columns = [], []
     for position, name in enumerate(head.columns):

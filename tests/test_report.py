@@ -114,8 +114,8 @@ def write_run(run_dir: Path, fault: bool = False) -> Path:
         event("step_opened", title, step)
         if number == 3:  # the first attempt died: no verdict, no end
             event("step_opened", title, step, after_s=40)
-        if number in (6, 8):
-            for weight_pct in (4.0, 8.0) if number == 6 else (18.0, 28.0):
+        if number in (4, 6, 8):
+            for weight_pct in {4: (0.0,), 6: (4.0, 8.0), 8: (18.0, 28.0)}[number]:
                 event("intent", f"canary weight {weight_pct:g} %", step)
                 event("weight", f"canary weight {weight_pct:g} %", step, 15, weight_pct=weight_pct, revision="r1")
         bad = fault and number == 7
@@ -318,7 +318,7 @@ def test_page_needs_no_network_and_can_be_heard(tmp_path: Path):
     assert names.count("h1") == 1 and names.count("main") == 1
     assert all("scope" in attrs for tag, attrs in tags if tag == "th")
     pictures = [attrs for tag, attrs in tags if attrs.get("role") == "img"]
-    assert pictures[0]["aria-label"] == "Canary weight over time: 4 %, 8 %, 0 %."
+    assert pictures[0]["aria-label"] == "Canary weight over time: 0 %, 4 %, 8 %, 0 %."
 
 
 def test_page_of_a_failed_run_names_step_hop_and_drain(tmp_path: Path):
