@@ -1,7 +1,175 @@
-"""Read access logs into counts."""
+"""Read access logs into counts: plain or gz, rotated or growing, from files or from bytes already fetched.
+
+Whole blocks go through numpy in a few threads (it lets go of Python's lock), so memory does not grow with
+the log. Lines that cannot be parsed are counted, never guessed.
+"""
 
 from __future__ import annotations
 
-from runbook_lib.logformats import LOG_FIELDS, LOG_FORMAT
+import gzip
+import io
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["LOG_FIELDS", "LOG_FORMAT"]
+import numpy as np
+
+from runbook_lib.counts import LogCounts, Part, parts_of
+from runbook_lib.logcursor import Cursor, Fetch, LogFile, Plan, head_bytes_wanted, head_hash, plan_fetch
+from runbook_lib.logfields import PAD, Block
+from runbook_lib.logformats import LOG_FIELDS, LOG_FORMAT, Fields, LogFormat, Slim
+from runbook_lib.logrows import Names, Singles, rows_of
+
+__all__ = ["LOG_FIELDS", "LOG_FORMAT", "Cursor", "LogCounts", "LogFile", "Plan", "list_files", "plan_fetch", "read"]
+
+BLOCK_BYTES = 2 << 20
+SHOWN_BYTES = 200
+TORN = b"\0 \0"
+"""Put before what cannot be a line: no format begins like this."""
+THREADS_COUNT = min(4, os.cpu_count() or 1)
+Source = Path | str | bytes
+
+
+def read(
+    sources: Iterable[Source] | Source,
+    *,
+    upstreams: Mapping[str, str],
+    window_s: int,
+    cursor: Cursor | None = None,
+    growing: bool = True,
+) -> LogCounts:
+    """The counts of one log: its rotated set of files in any order, or pieces of it as bytes in order.
+
+    `upstreams` says which address is which gateway, {"127.0.0.1:18789": "primary", ...}. With `cursor`,
+    only what was written since. If the log is still growing, a last line without its newline is left for
+    the next read; otherwise it is a line that cannot be parsed. The result's `cursor` is where to go on
+    (files only), `left_bytes` the length of what was left, `lost` whether a rotated file was missed.
+    """
+    wanted = [sources] if isinstance(sources, Path | str | bytes) else list(sources)
+    counts = LogCounts(window_s)
+    names = Names(upstreams)
+    pieces = [s for s in wanted if isinstance(s, bytes)]
+    plan = plan_fetch(list_files([Path(s) for s in wanted if not isinstance(s, bytes)], cursor), cursor)
+    counts.lost, counts.cursor = plan.lost, cursor
+    streams = [_Stream(io.BytesIO(piece)) for piece in pieces]
+    streams += [_Stream(_open(Path(f.file.path)), f) for f in plan.fetches]
+    for position, stream in enumerate(streams):
+        last = position == len(streams) - 1
+        with closing(stream.content):
+            _count(counts, stream, names, leave=last and growing)
+        counts.left_bytes = stream.left_bytes
+        if stream.fetch is not None:
+            counts.cursor = stream.fetch.cursor(stream.read_bytes)
+    return counts
+
+
+def list_files(paths: Iterable[Path], cursor: Cursor | None = None) -> list[LogFile]:
+    """The files as plan_fetch wants them; one that is not there is an OSError."""
+    found = []
+    for path in paths:
+        stat = path.stat()
+        with closing(_open(path)) as content:
+            head = content.read(head_bytes_wanted(cursor))
+        where = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime)
+        found.append(LogFile(str(path), *where, head_hash(head), len(head)))
+    return found
+
+
+def _open(path: Path) -> gzip.GzipFile | io.FileIO:
+    if path.suffix == ".gz":
+        return gzip.open(path)
+    return io.FileIO(path)
+
+
+class _Stream:
+    """One file or piece: blocks of whole lines, and how far it was read."""
+
+    def __init__(self, content: gzip.GzipFile | io.RawIOBase | io.BytesIO, fetch: Fetch | None = None) -> None:
+        self.content, self.fetch = content, fetch
+        self.read_bytes, self.left_bytes = 0, 0
+        if fetch and fetch.start:
+            content.seek(fetch.start)
+
+    def blocks(self, leave: bool) -> Iterator[Block]:
+        carried, swallowed_count = b"", 0
+        while True:
+            room = bytearray(PAD + len(carried) + BLOCK_BYTES + PAD)
+            room[PAD : PAD + len(carried)] = carried
+            filled = PAD + len(carried)
+            filled += (count := self._fill(memoryview(room)[filled:-PAD]))
+            if not count:
+                break
+            end = room.rfind(b"\n", PAD, filled) + 1
+            if end:
+                self.read_bytes += end - PAD + swallowed_count
+                yield Block.of(np.frombuffer(room, np.uint8)[: end + PAD])
+                carried, swallowed_count = bytes(room[end:filled]), 0
+            elif count < BLOCK_BYTES:
+                carried = bytes(room[PAD:filled])
+            else:  # no line is that long: only its length is of interest
+                carried, swallowed_count = TORN, swallowed_count + filled - PAD - len(TORN)
+        self.left_bytes = len(carried) + swallowed_count
+        if carried and not leave:
+            self.read_bytes, self.left_bytes = self.read_bytes + self.left_bytes, 0
+            yield Block.copy(TORN + carried + b"\n")
+
+    def _fill(self, room: memoryview) -> int:
+        filled = 0
+        while filled < len(room) and (count := self.content.readinto(room[filled:])):
+            filled += count
+        return filled
+
+
+def _count(counts: LogCounts, stream: _Stream, names: Names, leave: bool) -> None:
+    """Blocks are counted side by side and added up in their order."""
+    log: LogFormat | None = None
+    waiting: deque[Future[_Counted]] = deque()
+    with ThreadPoolExecutor(THREADS_COUNT) as threads:
+        for block in stream.blocks(leave):
+            log = log or _format_of(block)
+            waiting.append(threads.submit(_counted, block, log, names, counts.window_s))
+            if len(waiting) > THREADS_COUNT:
+                _add(counts, waiting.popleft().result())
+        for future in waiting:
+            _add(counts, future.result())
+
+
+@dataclass(frozen=True)
+class _Counted:
+    parts: list[Part]
+    singles: Singles
+    log: LogFormat
+
+
+def _counted(block: Block, log: LogFormat, names: Names, window_s: int) -> _Counted:
+    rows, singles = rows_of(block, log, fields_of, names)
+    return _Counted(list(parts_of(rows, names, window_s)), singles, log)
+
+
+def _add(counts: LogCounts, block: _Counted) -> None:
+    for table, group, values, seen_counts in block.parts:
+        getattr(counts, table).add(group, values, seen_counts)
+    singles = block.singles
+    formats = dict(singles.formats)
+    if singles.regular_count:
+        formats[block.log.name] = formats.get(block.log.name, 0) + singles.regular_count
+        counts.missing |= set(LOG_FIELDS) - block.log.names
+    for name, count in formats.items():
+        counts.formats[name] = counts.formats.get(name, 0) + count
+    counts.missing |= singles.missing
+    counts.unparsed_count += len(singles.unparsed)
+    counts.lines_count += sum(formats.values()) + len(singles.unparsed)
+    counts.remember(line[:SHOWN_BYTES].decode("ascii", "backslashreplace") for line in singles.unparsed)
+
+
+def fields_of(line: bytes) -> tuple[str, Fields]:
+    """The format of one line and its fields; no fields if it is of no format that we know."""
+    return Slim.name, Slim().fields(line) or {}
+
+
+def _format_of(block: Block) -> LogFormat:
+    return Slim()
