@@ -46,9 +46,7 @@ def page_incident(
         if not channel.add(notify_url):
             reason = f"page {page_id} was not sent: incident.notify is not a URL that apprise knows"
             return Check(name, Answer.FAIL, reason, Hop.RUNBOOK, remedy="try it with the apprise command")
-        taken = channel.notify(
-            title=title, body=f"{body}\n\npage id: {page_id}", notify_type=notify_type(severity)
-        )
+        taken = channel.notify(title=title, body=f"{body}\n\npage id: {page_id}", notify_type=notify_type(severity))
     took_s = time.monotonic() - started
     if not taken:
         reason = f"the channel did not take page {page_id} ({took_s:.1f} s)"

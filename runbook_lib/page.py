@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from runbook_lib.ledger import Event, Ledger
 from runbook_lib.plots import plot_weights
 from runbook_lib.report import ENVIRONMENT, MARKS
-from runbook_lib.verdict import SEVERITY, Answer
+from runbook_lib.verdict import Answer
 
 EVENTS_SHOWN = 30
 CHECKLIST = [  # the article's eight steps
@@ -36,7 +36,7 @@ CHECKLIST = [  # the article's eight steps
 
 @dataclass(frozen=True)
 class StepRow:
-    """The latest attempt of one step. `state` is an answer, "running" or "not run"."""
+    """The latest attempt of one step. `state` is an answer, "stopped" (a change failed), "running" or "not run"."""
 
     step: str
     title: str
@@ -77,7 +77,7 @@ def write_page(run_dir: Path) -> Path:
 
 
 def summary(run_dir: Path) -> pd.DataFrame:
-    """One row a step: step, verdict (pass, inconclusive, fail, running, not run), duration_s, hop, reason."""
+    """One row a step: step, verdict (an answer, or as in StepRow.state), duration_s, hop, reason."""
     rows = [(row.step, row.state, row.duration_s, row.hop, row.reason) for row in _steps(run_dir, _events(run_dir))]
     frame = pd.DataFrame(rows, columns=["step", "verdict", "duration_s", "hop", "reason"])
     return frame.astype({"duration_s": float})
@@ -109,7 +109,8 @@ def _step(run_dir: Path, step: str, title: str, events: list[Event]) -> StepRow:
     last = {event["event"]: event for event in attempt}
     verdict, closed = last.get("verdict"), last.get("step_closed")
     end = closed or verdict
-    state, hop, reason = _answer(verdict, closed, last.get("failed"))
+    failed = attempt[-1] if attempt[-1]["event"] == "failed" else None
+    state, hop, reason = _answer(verdict, closed, failed)
     started_at = attempt[0]["at"]
     duration_s = (_time(end["at"]) - _time(started_at)).total_seconds() if end else None
     made = (run_dir / f"{step}{kind}" for kind in (".html", ".ipynb"))
@@ -125,16 +126,16 @@ def _answer(verdict: Event | None, closed: Event | None, failed: Event | None) -
         reason = reasons[0] if reasons else f"{len(checks)} checks passed" if checks else ""
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
         return str(said["answer"]), ", ".join(said.get("hops") or []), reason + more
-    reason = f"{failed['what']}: {failed['detail'].get('error', 'failed')}" if failed else ""
     if closed:
-        return Answer.INCONCLUSIVE.value, "", reason or "ended without a verdict"
-    return "running", "", reason
+        return Answer.INCONCLUSIVE.value, "", "ended without a verdict"
+    if failed:
+        return "stopped", "", f"{failed['what']}: {failed['detail'].get('error', 'failed')}"
+    return "running", "", ""
 
 
 def _run(run_dir: Path, events: list[Event], steps: list[StepRow]) -> dict[str, Any]:
-    opened = next((event for event in events if event["event"] == "run_opened"), None)
-    region = opened["detail"].get("region") if opened else None
-    drained = [event for event in events if event["event"] == "drained"]
+    region = next((event["detail"]["region"] for event in events if "region" in event["detail"]), None)
+    drains = [event for event in events if _is_drain(event)]
     checklist = steps[: len(CHECKLIST)]
     passed = sum(row.state == Answer.PASS for row in checklist)
     state = _state([row.state for row in steps], passed)
@@ -148,7 +149,7 @@ def _run(run_dir: Path, events: list[Event], steps: list[StepRow]) -> dict[str, 
         "state": state,
         "sentence": sentence,
         "hops": blamed.hop if blamed else "",
-        "drained": drained[-1] if drained else None,
+        "drained": {**drains[-1], "why": _why(drains[-1], events)} if drains else None,
         "last_at": events[-1]["at"] if events else "",
         "events_count": len(events),
     }
@@ -157,20 +158,44 @@ def _run(run_dir: Path, events: list[Event], steps: list[StepRow]) -> dict[str, 
 def _state(states: Iterable[str], passed: int) -> str:
     """The worst answer given; a pass only when the whole checklist has passed."""
     given = set(states)
-    for answer in reversed(SEVERITY):
-        if answer is not Answer.PASS and answer.value in given:
-            return answer.value
+    for bad in (Answer.FAIL.value, Answer.INCONCLUSIVE.value, "stopped"):
+        if bad in given:
+            return bad
     return Answer.PASS.value if passed == len(CHECKLIST) else "unfinished"
 
 
 def _weights(events: list[Event]) -> pd.DataFrame:
-    """at, weight_pct: as set and as drained, with the last one held until the last event."""
-    kinds = ("weight", "drained")
-    rows = [(e["at"], float(e["detail"].get("weight_pct", 0))) for e in events if e["event"] in kinds]
+    """at, weight_pct: what was proven to run, with the last one held until the last event."""
+    intents: dict[str, Any] = {}
+    rows: list[tuple[str, float]] = []
+    weight_pct, is_drained = 0.0, False
+    for event in events:
+        kind, what, detail = event["event"], event["what"], event["detail"]
+        if kind == "intent":
+            intents[what] = detail.get("weight_pct")
+            continue
+        if kind == "weight" or (kind == "verified" and intents.get(what) is not None):
+            weight_pct = float(detail.get("weight_pct", intents.get(what) or 0))
+        elif _is_drain(event) or (kind == "verified" and what == "end the drain"):
+            is_drained = _is_drain(event)
+        else:
+            continue
+        rows.append((event["at"], 0.0 if is_drained else weight_pct))
     if rows:
         rows.append((events[-1]["at"], rows[-1][1]))
     frame = pd.DataFrame(rows, columns=["at", "weight_pct"])
     return frame.assign(at=pd.to_datetime(frame["at"], utc=True, format="ISO8601"))
+
+
+def _why(drain: Event, events: list[Event]) -> str:
+    """What the drain's own intent gave as the reason, else what the event says."""
+    intents = [e for e in events if e["event"] == "intent" and e["what"] == drain["what"] and e["seq"] < drain["seq"]]
+    return str(intents[-1]["detail"].get("why", drain["what"]) if intents else drain["what"])
+
+
+def _is_drain(event: Event) -> bool:
+    """Drained by an operator or a failed step (a proven action), or found drained by the sentinel."""
+    return event["event"] == "drained" or (event["event"], event["what"]) == ("verified", "drain the canary")
 
 
 def _weights_text(weights: pd.DataFrame) -> str:

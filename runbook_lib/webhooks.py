@@ -63,7 +63,7 @@ def deliveries(
             "Idempotency-Key": key,
             **(signed or stripe_headers(body, stripe_secret, int(time.time()))),
         }
-        name = f"{provider} {event}" + (f" #{copy}" if copy != 1 else "")
+        name = f"{provider} {event}" + (f" ({copy})" if str(copy) != "1" else "")
         made.append(Delivery(name, provider, event, f"/hooks/{provider}", key, body, headers))
     return made
 
@@ -141,12 +141,8 @@ def judge_forged(frame: pd.DataFrame, gateway_verifies: bool | None) -> Check:
     accepted, refused = int(_accepted(frame).sum()), int(frame["status"].isin(REFUSALS).sum())
     remedy = "verify signatures in front of the gateway or in the hook's handler"
     if sent == 0 or accepted + refused < sent:
-        reason = (
-            f"{sent - accepted - refused} of {sent} forged deliveries got neither yes nor no{_errors(frame)}"
-        )
-        return Check(
-            name, Answer.INCONCLUSIVE, reason, hop, remedy="send them again when the gateway answers"
-        )
+        reason = f"{sent - accepted - refused} of {sent} forged deliveries got neither yes nor no{_errors(frame)}"
+        return Check(name, Answer.INCONCLUSIVE, reason, hop, remedy="send them again when the gateway answers")
     if not accepted:
         return Check(name, Answer.PASS, f"{refused} of {sent} forged deliveries were refused", hop)
     reason = f"{accepted} of {sent} forged deliveries were accepted"
@@ -187,17 +183,13 @@ def _again_check(first: pd.DataFrame, again: pd.DataFrame) -> Check:
     twice = int((pairs["run_id"] != pairs["run_id_again"]).sum())
     hop = _hop(first)
     if twice:
-        reason = (
-            f"{twice} of {len(pairs)} deliveries with the same idempotency key were executed a second time"
-        )
+        reason = f"{twice} of {len(pairs)} deliveries with the same idempotency key were executed a second time"
         remedy = "the process may have restarted in between; look at its uptime, then send both again"
         return Check(_REPLAY, Answer.FAIL, reason, hop, remedy=remedy)
     if len(pairs) < len(first) or first.empty:
         reason = f"{len(pairs)} of {len(first)} deliveries have two run ids to compare{_errors(again)}"
         return Check(_REPLAY, Answer.INCONCLUSIVE, reason, hop, remedy="send them again")
-    reason = (
-        f"{len(pairs)} of {len(pairs)} repeated deliveries got the run id they had; none ran a second time"
-    )
+    reason = f"{len(pairs)} of {len(pairs)} repeated deliveries got the run id they had; none ran a second time"
     return Check(_REPLAY, Answer.PASS, reason, hop)
 
 
@@ -207,17 +199,11 @@ def _both_sides_check(both_sides: pd.DataFrame) -> Check:
     asked = int((ran["gateway"].nunique() == sides).sum())
     if sides < 2 or asked < sent:
         reason = f"{asked} of {sent} deliveries got a run id on both sides{_errors(both_sides)}"
-        return Check(
-            name, Answer.INCONCLUSIVE, reason, Hop.RUNBOOK, remedy="send them again to both gateways"
-        )
+        return Check(name, Answer.INCONCLUSIVE, reason, Hop.RUNBOOK, remedy="send them again to both gateways")
     shared = int((ran["run_id"].nunique() < sides).sum())
     if shared:
-        reason = (
-            f"{shared} of {sent} deliveries got the same run id from both gateways: they are not isolated"
-        )
-        return Check(
-            name, Answer.FAIL, reason, Hop.HOST, remedy="compare listening pids and state directories"
-        )
+        reason = f"{shared} of {sent} deliveries got the same run id from both gateways: they are not isolated"
+        return Check(name, Answer.FAIL, reason, Hop.HOST, remedy="compare listening pids and state directories")
     reason = (
         f"{sent} of {sent} deliveries sent to both gateways ran {sides} times, as expected: each process "
         "remembers keys by itself, so a delivery and its retries must stay on one gateway"
@@ -245,9 +231,7 @@ def _hmac(secret: str, message: bytes) -> str:
 
 def _refuse_unsendable(**named: str) -> None:
     """A line break in a token would be quoted by the HTTP library's error: stop before that."""
-    bad = [
-        name for name, value in named.items() if not value or not value.isascii() or not value.isprintable()
-    ]
+    bad = [name for name, value in named.items() if not value or not value.isascii() or not value.isprintable()]
     bad += [name for name, value in named.items() if " " in value and name not in bad]
     if bad:
         raise PlanError("webhooks", [f"{name}: empty, or holds a blank or a line break" for name in bad])

@@ -15,9 +15,7 @@ import pytest
 from runbook_lib.incident import notify_type, page_incident, wait_confirmed
 from runbook_lib.verdict import Answer, Verdict
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:'imghdr' is deprecated:DeprecationWarning"
-)  # in an apprise plugin
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # in an apprise plugin
 
 
 class Pager(ThreadingHTTPServer):

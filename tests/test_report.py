@@ -116,8 +116,10 @@ def write_run(run_dir: Path, fault: bool = False) -> Path:
             event("step_opened", title, step, after_s=40)
         if number in (4, 6, 8):
             for weight_pct in {4: (0.0,), 6: (4.0, 8.0), 8: (18.0, 28.0)}[number]:
-                event("intent", f"canary weight {weight_pct:g} %", step)
-                event("weight", f"canary weight {weight_pct:g} %", step, 15, weight_pct=weight_pct, revision="r1")
+                what = f"set the canary's weight to {weight_pct:g} %"
+                event("intent", what, step, weight_pct=weight_pct, revision="r1")
+                event("effect", what, step, 14, exit_status=0)
+                event("verified", what, step, workers=["4711"])
         bad = fault and number == 7
         answer, hops = ("fail", ["gateway canary"]) if bad else ("pass", [])
         reasons = ["5xx of the canary: 5.1 % > 0.5 % (n=338)", f"second {EVIL}"] if bad else []
@@ -135,7 +137,8 @@ def write_run(run_dir: Path, fault: bool = False) -> Path:
         event("step_closed", title, step, 0.2)
         (run_dir / f"{step}.html").write_text("<!doctype html>")
         if bad:
-            event("drained", "canary weight 0 %: 5xx over its threshold", step, 0.8, weight_pct=0.0)
+            event("intent", "drain the canary", step, why="5xx over its threshold")
+            event("verified", "drain the canary", step, 0.8)
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     (run_dir / "ledger.jsonl").write_text(text, encoding="utf-8")
     return run_dir
@@ -357,6 +360,38 @@ def test_a_step_that_never_ended_is_running_and_one_without_verdict_is_inconclus
         "inconclusive",
         "ended without a verdict",
     ]
+
+
+def test_weights_are_the_proven_ones_and_a_drain_counts_as_zero_until_it_ends():
+    kinds = [
+        ("weight", "by another tool", {"weight_pct": 5.0}),
+        ("intent", "set 8", {"weight_pct": 8.0}),
+        ("verified", "set 8", {}),
+        ("drained", "the sentinel drained", {}),
+        ("verified", "end the drain", {}),
+        ("intent", "set 18", {"weight_pct": 18.0}),
+        ("failed", "set 18", {"error": "ActionFailed"}),
+    ]
+    at = [(START + timedelta(minutes=n)).isoformat() for n in range(len(kinds))]
+    events = [{"at": when, "event": e, "what": w, "detail": d} for when, (e, w, d) in zip(at, kinds, strict=True)]
+    assert page._weights(events)["weight_pct"].to_list() == [5, 8, 0, 8, 8]
+
+
+def test_a_step_whose_change_failed_is_stopped(tmp_path: Path):
+    run_dir = write_run(tmp_path / "hk" / "r")
+    lines = (run_dir / "ledger.jsonl").read_text().splitlines(keepends=True)
+    opened = next(n for n, line in enumerate(lines) if '"04_start_dark"' in line)
+    failed = json.loads(lines[opened]) | {
+        "event": "failed",
+        "what": "load the job",
+        "detail": {"error": "ActionFailed: no"},
+    }
+    (run_dir / "ledger.jsonl").write_text("".join(lines[: opened + 1]) + json.dumps(failed) + "\n")
+    assert page.summary(run_dir).loc[3, ["verdict", "reason"]].to_list() == [
+        "stopped",
+        "load the job: ActionFailed: no",
+    ]
+    assert "– STOPPED" in page.write_page(run_dir).read_text()
 
 
 def test_an_empty_ledger_is_a_page_and_a_damaged_one_is_not(tmp_path: Path):
