@@ -85,5 +85,15 @@ class Verdict:
 
     def table(self) -> pd.DataFrame:
         """One row a check: name, answer, hop, reason, measured, threshold, unit, samples_count, remedy."""
-        columns = ["name", "answer", "hop", "reason", "measured", "threshold", "unit", "samples_count", "remedy"]
+        columns = [
+            "name",
+            "answer",
+            "hop",
+            "reason",
+            "measured",
+            "threshold",
+            "unit",
+            "samples_count",
+            "remedy",
+        ]
         return pd.DataFrame([asdict(c) for c in self.checks], columns=columns)

@@ -1,0 +1,90 @@
+"""Fetching what the Mac recorded: the judge's log and the sentinel's samples, each from where the last fetch ended."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from runbook_lib import accesslog, sentinel
+from runbook_lib.counts import LogCounts
+from runbook_lib.evidence import Run, write_whole
+from runbook_lib.logcursor import Cursor, LogFile, head_bytes_wanted, plan_fetch
+from runbook_lib.mac import Mac
+from runbook_lib.onmac import script
+
+
+def collect_log(mac: Mac, run: Run) -> LogCounts:
+    """Fetch the new lines of the judge's log, keep them with the run, and answer the counts of all so far."""
+    for content in _fetch(mac, run, mac.plan.nginx.slim_log, "log"):
+        counts = _read_counts(mac, [content])
+        kept = run.directory / "evidence" / "log" / "counts.bin"
+        merged = LogCounts.load(kept).merge(counts) if kept.exists() else counts
+        write_whole(kept, merged.to_bytes())
+    kept = run.directory / "evidence" / "log" / "counts.bin"
+    return LogCounts.load(kept) if kept.exists() else _read_counts(mac, [b""])
+
+
+def settle(mac: Mac, run: Run, revision: str, settle_s: float | None = None) -> LogCounts:
+    """Wait while requests pass under one configuration revision, then answer its counts."""
+    time.sleep(
+        0
+        if mac.dry_run
+        else settle_s
+        if settle_s is not None
+        else min(mac.plan.traffic.settle_s, mac.plan.observation.wait_s)
+    )
+    return collect_log(mac, run).select(revision=revision)
+
+
+def collect_samples(mac: Mac, run: Run) -> pd.DataFrame:
+    """Fetch the new samples, keep them with the run, and answer all so far; columns as in sentinel.parse_samples."""
+    for _ in _fetch(mac, run, sentinel.samples_file(mac.plan), "samples"):
+        pass
+    slices = sorted((run.directory / "evidence" / "samples").glob("*.tsv.gz"))
+    return sentinel.parse_samples(b"".join(gzip.decompress(path.read_bytes()) for path in slices))
+
+
+def _read_counts(mac: Mac, sources: list[bytes]) -> LogCounts:
+    window_s = int(mac.plan.observation.window_s)
+    return accesslog.read(sources, upstreams=mac.plan.upstreams, window_s=window_s)
+
+
+def _fetch(mac: Mac, run: Run, path: str, kind: str) -> list[bytes]:
+    """The new whole lines of a rotated file, oldest first, each slice kept before the cursor moves past it."""
+    folder = run.directory / "evidence" / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    cursor = _cursor(folder)
+    hashed = head_bytes_wanted(cursor)
+    rows = mac.host.run(script("ask_files.sh"), path, str(hashed)).rows(7)
+    files = [LogFile(p, int(d), int(i), int(s), float(m), h, int(n)) for p, d, i, s, m, h, n in rows]
+    plan = plan_fetch(files, cursor)
+    if plan.lost:
+        run.ledger("").append(
+            "lost_lines", f"{path} was rotated away before it was read", offset=cursor and cursor.offset
+        )
+    slices = []
+    for fetch in plan.fetches:
+        content = mac.host.read(fetch.file.path) if fetch.file.is_gz else mac.host.read(fetch.file.path, fetch.start)
+        content = gzip.decompress(content)[fetch.start :] if fetch.file.is_gz else content
+        whole = content[: content.rfind(b"\n") + 1]
+        if not whole:
+            continue
+        slices.append(whole)
+        number = len(list(folder.glob("*.tsv.gz"))) + 1
+        write_whole(folder / f"{number:05d}.tsv.gz", gzip.compress(whole, mtime=0))
+        file = fetch.file
+        reached = Cursor(
+            file.device, file.inode, fetch.start + len(whole), file.head_sha256, file.head_bytes, file.modified_s
+        )
+        write_whole(folder / "cursor.json", json.dumps(asdict(reached)))
+    return slices
+
+
+def _cursor(folder: Path) -> Cursor | None:
+    path = folder / "cursor.json"
+    return Cursor(**json.loads(path.read_text())) if path.exists() else None

@@ -1,0 +1,106 @@
+"""What is OpenClaw's own: its commands, paths and answers. No other file knows them.
+
+Verified against openclaw 2026.9.6; the practice Mac's stand-in answers the same commands.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from runbook_lib.plan import GatewaySection, Plan
+
+READY, STARTED, LIVE, RPC = "/readyz", "/startupz", "/healthz", "/api/v1/admin/rpc"
+WAKE, AGENT = "/hooks/wake", "/hooks/agent"
+EXIT_CONFIG = 78
+DOWNGRADE = "a state directory that a newer version has migrated never starts with an older one (exit 78)"
+QUIET = {
+    "OPENCLAW_NO_AUTO_UPDATE": "1",
+    "OPENCLAW_DISABLE_BONJOUR": "1",
+    "OPENCLAW_NO_RESPAWN": "1",
+    "OPENCLAW_SUPERVISOR_MODE": "external",
+}
+# Cron, channels and watchers come along enabled with a cloned state: nothing may act twice.
+ACT_ONCE = {
+    "OPENCLAW_SKIP_CHANNELS": "1",
+    "OPENCLAW_SKIP_CRON": "1",
+    "OPENCLAW_SKIP_GMAIL_WATCHER": "1",
+    "OPENCLAW_SKIP_BROWSER_CONTROL_SERVER": "1",
+}
+GATEWAY_TOKEN, HOOKS_TOKEN = "OPENCLAW_GATEWAY_TOKEN", "OPENCLAW_HOOKS_TOKEN"
+STATE_DATABASE = "state/openclaw.sqlite"
+
+
+def entry(plan: Plan, gateway: GatewaySection) -> str:
+    return f"{gateway.prefix}/node_modules/{plan.runtime.package}/openclaw.mjs"
+
+
+def environment(gateway: GatewaySection, acts: bool) -> dict[str, str]:
+    """What stands in the plist; `acts` is false for a canary, whose cron and channels stay off."""
+    paths = {"OPENCLAW_STATE_DIR": gateway.state_dir, "OPENCLAW_CONFIG_PATH": gateway.config_path}
+    return {**paths, **QUIET, **({} if acts else ACT_ONCE)}
+
+
+def command(plan: Plan, gateway: GatewaySection, *words: str) -> list[str]:
+    """The gateway's own command line tool, run on the Mac with its env file: the words of one command."""
+    variables = [f"{name}={value}" for name, value in environment(gateway, acts=True).items()]
+    wrapper = f"{plan.host.runbook_dir}/bin/with-env.sh"
+    return [
+        "/usr/bin/env",
+        *variables,
+        "/bin/sh",
+        wrapper,
+        gateway.env_file,
+        plan.runtime.node,
+        entry(plan, gateway),
+        *words,
+    ]
+
+
+VALIDATE = ("config", "validate", "--json")
+DOCTOR = ("doctor", "--lint", "--json", "--severity-min", "error")
+
+
+def config_patch(canary: GatewaySection) -> dict[str, Any]:
+    """What a canary's openclaw.json must say otherwise than the primary's it was cloned from (a merge patch)."""
+    return {
+        "gateway": {"port": canary.port, "auth": {"mode": "token", "token": f"${{{GATEWAY_TOKEN}}}"}},
+        "logging": {"file": canary.log_file},
+        "agents": {"defaults": {"workspace": f"{canary.state_dir}/workspace"}},
+    }
+
+
+def explain(status: int, body: str) -> str:
+    """A known refusal in words; empty when the answer is not one."""
+    if status == 403 and "proxy_attribution_required" in body:
+        return (
+            "403 proxy_attribution_required: the gateway does not trust this proxy. Put nginx's address in "
+            "gateway.trustedProxies, let nginx set X-Forwarded-For to $remote_addr, and probe through the Mac's "
+            "own address, not 127.0.0.1"
+        )
+    if status == 503 and "gateway-draining" in body:
+        return "503: the gateway is draining"
+    return {401: "401: wrong token", 413: "413: over 262,144 bytes", 429: "429: 20 bad tokens in 60 s"}.get(status, "")
+
+
+def explain_exit(last_exit: str) -> str:
+    """What launchd's last exit code of a gateway means; empty when it is not one of OpenClaw's own."""
+    if last_exit.startswith("78"):
+        return f"Exit 78: invalid config, the state directory is in use, or {DOWNGRADE}. "
+    if last_exit == "1":
+        return "Exit 1: the port is taken. "
+    return ""
+
+
+def parse_ready(readyz: str, startupz: str) -> tuple[bool, str]:
+    """(is ready, version) from the bodies of /readyz and /startupz; anything but their JSON is not ready."""
+    try:
+        ready, started = json.loads(readyz), json.loads(startupz)
+    except ValueError:
+        return False, ""
+    return ready.get("ready") is True and started.get("ok") is True, str(started.get("version", ""))
+
+
+def verifies_signatures(plan: Plan) -> bool:
+    """Whether the gateway itself checks a provider's signature. OpenClaw checks its hooks token alone."""
+    return plan.runtime.package != "openclaw"

@@ -1,0 +1,120 @@
+"""Starting and stopping launchd jobs: proposals, proven by what launchd, the listeners and the gateway answer."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from runbook_lib import gateway
+from runbook_lib.errors import ActionFailed
+from runbook_lib.host import Completed
+from runbook_lib.launchd import EXIT_TIMEOUT_S
+from runbook_lib.mac import Mac
+from runbook_lib.onmac import script
+from runbook_lib.plan import GatewaySection
+from runbook_lib.probes import probe_jobs, probe_listeners, probe_startup
+from runbook_lib.proposal import Proposal
+
+BOOTSTRAP_LIMIT_S = 20
+
+
+def propose_start(mac: Mac, name: str) -> Proposal:
+    """Bootstrap a gateway's job; proven when this very job listens on its port and says it is ready."""
+    section = mac.plan.gateways[name]
+    domain = mac.plan.runtime.launchd_domain
+    job = probe_jobs(mac)[name]
+    return Proposal(
+        f"start {name} ({section.label})",
+        script("start_job.sh"),
+        args=(domain, section.label, section.plist, str(BOOTSTRAP_LIMIT_S)),
+        commands=(
+            f"launchctl enable {domain}/{section.label}",
+            f"launchctl bootstrap {domain} {section.plist}",
+        ),
+        proof=lambda mac, done: _prove_started(mac, name, done),
+        undo=f"launchctl bootout {domain}/{section.label}",
+        done_already=f"launchd runs it: {job}" if job.loaded and job.pid else "",
+    )
+
+
+def propose_stop(mac: Mac, name: str) -> Proposal:
+    """Boot a gateway's job out; proven when launchd no longer knows it."""
+    section = mac.plan.gateways[name]
+    domain = mac.plan.runtime.launchd_domain
+    return Proposal(
+        f"stop {name} ({section.label})",
+        script("stop_job.sh"),
+        args=(domain, section.label, str(EXIT_TIMEOUT_S)),
+        commands=(f"launchctl bootout {domain}/{section.label}",),
+        proof=_prove_stopped,
+        undo=f"launchctl bootstrap {domain} {section.plist}",
+        done_already="" if probe_jobs(mac)[name].loaded else "launchd does not know it",
+        timeout_s=EXIT_TIMEOUT_S + 30,
+    )
+
+
+def propose_kickstart(mac: Mac, name: str) -> Proposal:
+    """Restart a gateway's loaded job; proven by a new pid that listens and is ready."""
+    section = mac.plan.gateways[name]
+    target = f"{mac.plan.runtime.launchd_domain}/{section.label}"
+    return Proposal(
+        f"kickstart {name} ({section.label})",
+        f"# kickstart a job\nlaunchctl kickstart -k {shlex.quote(target)} && printf 'result\\tloaded\\n'\n",
+        commands=(f"launchctl kickstart -k {target}",),
+        proof=lambda mac, done: _prove_started(mac, name, done),
+        undo="nothing: the same job runs again",
+        timeout_s=EXIT_TIMEOUT_S + 30,
+    )
+
+
+def _prove_started(mac: Mac, name: str, done: Completed) -> Mapping[str, Any]:
+    """It is this job that listens, on loopback only, and it is ready; a crash is told with launchd's last exit."""
+    section = mac.plan.gateways[name]
+    fields = done.fields()
+    if fields.get("result") != "loaded":
+        raise ActionFailed(
+            f"{mac.host.name}: launchd refused {section.label}: {fields.get('detail', done.stderr)}"
+        )
+    started = time.monotonic()
+    limit_s = mac.plan.runtime.ready_timeout_s
+    while True:
+        ready = probe_startup(mac, name)
+        if ready["ready"] and ready["pid"]:
+            return {
+                **ready,
+                **_prove_listener(mac, section, int(ready["pid"])),
+                "ready_after_s": round(time.monotonic() - started, 1),
+            }
+        job = probe_jobs(mac)[name]
+        if time.monotonic() - started > limit_s or job.last_exit.startswith(str(gateway.EXIT_CONFIG)):
+            hint = gateway.explain_exit(job.last_exit)
+            raise ActionFailed(
+                f"{mac.host.name}, gateway {name}: not ready after {time.monotonic() - started:.0f} of {limit_s:g} s ({ready['answer']}); launchd: {job}. "
+                f"{hint}Read {section.log_file}"
+            )
+        time.sleep(0.3)
+
+
+def _prove_listener(mac: Mac, section: GatewaySection, pid: int) -> Mapping[str, Any]:
+    listeners = probe_listeners(mac, section.port)
+    addresses = sorted(set(listeners["address"]))
+    strangers = sorted(set(listeners["pid"]) - {pid})
+    if listeners.empty or strangers:
+        raise ActionFailed(
+            f"{mac.host.name}: port {section.port} is held by pid {strangers or 'nobody'}, not by {section.label} (pid {pid})"
+        )
+    public = [a for a in addresses if not a.startswith(("127.0.0.1:", "[::1]:"))]
+    if public:
+        raise ActionFailed(
+            f"{mac.host.name}: {section.label} listens on {', '.join(public)}; it must stay on loopback"
+        )
+    return {"listens_on": addresses}
+
+
+def _prove_stopped(mac: Mac, done: Completed) -> Mapping[str, Any]:
+    fields = done.fields()
+    if fields.get("result") != "gone":
+        raise ActionFailed(f"{mac.host.name}: {fields.get('detail', done.stderr)}")
+    return {"took_s": round(done.duration_s, 1)}

@@ -1,0 +1,129 @@
+"""launchd jobs as text: a plist to render and lint, and what `launchctl print` answers."""
+
+from __future__ import annotations
+
+import plistlib
+import re
+from dataclasses import dataclass
+from xml.parsers.expat import ExpatError
+
+from runbook_lib.plan import GatewaySection, Plan
+
+EXIT_TIMEOUT_S = 330  # OpenClaw drains for up to 315 s; launchd must wait longer before it kills
+NOT_LOADED = 113  # `launchctl print`: Could not find service
+
+
+@dataclass(frozen=True)
+class Job:
+    """What launchd says of one job."""
+
+    loaded: bool
+    state: str = ""
+    pid: int | None = None
+    runs: int | None = None
+    program: str = ""
+    path: str = ""
+    last_exit: str = ""
+
+    def __str__(self) -> str:
+        if not self.loaded:
+            return "not loaded"
+        return (
+            f"{self.state}, pid {self.pid or '-'}, runs {self.runs or 0}, last exit {self.last_exit or '-'}"
+        )
+
+
+def parse_print(text: str, exit_status: int) -> Job:
+    """`launchctl print DOMAIN/LABEL` as a Job.
+
+    Only lines indented by one tab are the job's own (its print is no API: docs say so); the environment it
+    prints is never kept, since it may hold secrets.
+    """
+    if exit_status != 0:
+        return Job(loaded=False)
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        if match := re.match(r"^\t([a-z][a-z ]*?) = (.*)$", line):
+            values.setdefault(match[1], match[2])
+    return Job(
+        loaded=True,
+        state=values.get("state", ""),
+        pid=int(values["pid"]) if values.get("pid", "").isdigit() else None,
+        runs=int(values["runs"]) if values.get("runs", "").isdigit() else None,
+        program=values.get("program", ""),
+        path=values.get("path", ""),
+        last_exit=values.get("last exit code", ""),
+    )
+
+
+def render_plist(plan: Plan, gateway: GatewaySection, entry: str, environment: dict[str, str]) -> bytes:
+    """The plist of one gateway: our wrapper reads the 0600 env file, so no secret stands in the plist."""
+    return plistlib.dumps(
+        {
+            "Label": gateway.label,
+            "ProgramArguments": [
+                "/bin/sh",
+                wrapper_path(plan),
+                gateway.env_file,
+                plan.runtime.node,
+                entry,
+                "gateway",
+                "run",
+                "--port",
+                str(gateway.port),
+                "--bind",
+                "loopback",
+            ],
+            "EnvironmentVariables": environment,
+            "RunAtLoad": True,
+            "KeepAlive": True,
+            "ThrottleInterval": 10,
+            "ExitTimeOut": EXIT_TIMEOUT_S,
+            "Umask": 0o77,
+            "StandardOutPath": gateway.log_file.removesuffix(".log") + ".stdout.log",
+            "StandardErrorPath": gateway.log_file.removesuffix(".log") + ".stderr.log",
+            **(
+                {"LimitLoadToSessionType": "Background"}
+                if plan.runtime.launchd_domain.startswith("user/")
+                else {}
+            ),
+        }
+    )
+
+
+def wrapper_path(plan: Plan) -> str:
+    return f"{plan.host.runbook_dir}/bin/with-env.sh"
+
+
+def lint_plist(content: bytes, gateway: GatewaySection) -> list[str]:
+    """What is wrong with a gateway's plist, a sentence each; empty when it is good."""
+    try:
+        plist = plistlib.loads(content)
+    except (plistlib.InvalidFileException, ExpatError, ValueError) as error:
+        return [f"{gateway.plist} is not a property list: {error}"]
+    found = []
+    arguments = [str(word) for word in plist.get("ProgramArguments", [])]
+    if plist.get("Label") != gateway.label:
+        found.append(f"Label is {plist.get('Label')!r}, the plan says {gateway.label!r}")
+    if str(gateway.port) not in arguments:
+        found.append(
+            f"ProgramArguments does not name port {gateway.port}: the port must be in the plist, not guessed"
+        )
+    if plist.get("EnvironmentVariables", {}).get("OPENCLAW_STATE_DIR") != gateway.state_dir:
+        found.append(f"OPENCLAW_STATE_DIR is not {gateway.state_dir}")
+    if not plist.get("KeepAlive"):
+        found.append("KeepAlive is off: launchd will not restart the gateway")
+    if plist.get("ExitTimeOut", 20) < 315:
+        found.append(
+            f"ExitTimeOut is {plist.get('ExitTimeOut', 20)} s, OpenClaw drains for up to 315 s; set {EXIT_TIMEOUT_S}"
+        )
+    named = [
+        name
+        for name in plist.get("EnvironmentVariables", {})
+        if re.search(r"TOKEN|SECRET|API_KEY|PASSWORD", name)
+    ]
+    if named:
+        found.append(
+            f"{', '.join(named)} stand in the plist, readable by every user; move them to {gateway.env_file}"
+        )
+    return found

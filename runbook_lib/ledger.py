@@ -1,0 +1,121 @@
+"""The ledger of one run: append-only, one JSON line per event, on disk before anything goes on.
+
+Each change to the Mac is three lines: `intent` before it is tried, `effect` when it is done, `verified` when the
+host has proven it; or `failed` with what was undone. `previous` chains the lines by hash.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from runbook_lib.errors import EvidenceError
+
+Event = dict[str, Any]
+
+
+def operator() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+class Ledger:
+    """A ledger file. Several processes may append; each line is whole and fsynced before `append` returns."""
+
+    def __init__(self, path: Path, step: str = "") -> None:
+        self.path, self.step = path, step
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    def append(self, event: str, what: str, **detail: Any) -> Event:
+        """Write one event and wait until it is on disk."""
+        with self.path.open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            last = _last_line(file)
+            entry = {
+                "seq": json.loads(last)["seq"] + 1 if last else 1,
+                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "who": operator(),
+                "step": self.step,
+                "event": event,
+                "what": what,
+                "detail": detail,
+                "previous": hashlib.sha256(last).hexdigest() if last else "",
+            }
+            file.write(json.dumps(entry, ensure_ascii=False, default=str).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return entry
+
+    def events(self, *kinds: str, step: str | None = None) -> list[Event]:
+        """The events so far, oldest first, only of these kinds and this step where given.
+
+        A torn last line (the writer died inside it) is not an event; any other unreadable line raises
+        EvidenceError.
+        """
+        if not self.path.exists():
+            return []
+        lines = self.path.read_bytes().split(b"\n")
+        found = []
+        for number, line in enumerate(lines[:-1], start=1):
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                raise EvidenceError(
+                    f"{self.path.name} line {number} is not JSON; the ledger was edited or damaged"
+                ) from None
+        return [e for e in found if (not kinds or e["event"] in kinds) and step in (None, e["step"])]
+
+    def last(self, *kinds: str, step: str | None = None) -> Event | None:
+        return next(reversed(self.events(*kinds, step=step)), None)
+
+    def table(self) -> pd.DataFrame:
+        """One row an event: seq, at (aware UTC), who, step, event, what."""
+        frame = pd.DataFrame(self.events(), columns=["seq", "at", "who", "step", "event", "what"])
+        return frame.assign(at=pd.to_datetime(frame["at"], utc=True))
+
+    @contextmanager
+    def change(self, what: str, **detail: Any) -> Iterator[Change]:
+        """Record a change: `intent` on entry, `failed` with the reason if the block raises.
+
+        The block itself says `effect` and `verified`.
+        """
+        self.append("intent", what, **detail)
+        try:
+            yield Change(self, what)
+        except BaseException as error:
+            self.append("failed", what, error=f"{type(error).__name__}: {error}")
+            raise
+
+
+class Change:
+    def __init__(self, ledger: Ledger, what: str) -> None:
+        self._ledger, self._what = ledger, what
+
+    def effect(self, **detail: Any) -> None:
+        self._ledger.append("effect", self._what, **detail)
+
+    def verified(self, **detail: Any) -> None:
+        self._ledger.append("verified", self._what, **detail)
+
+
+def _last_line(file: Any) -> bytes:
+    """The last whole line; a torn tail left by a dead writer is cut off first."""
+    size = file.seek(0, os.SEEK_END)
+    start = max(0, size - 1_000_000)
+    file.seek(start)
+    tail: bytes = file.read()
+    whole, _, torn = tail.rpartition(b"\n")
+    if torn:
+        file.truncate(size - len(torn))
+        file.seek(0, os.SEEK_END)
+    return whole.rpartition(b"\n")[2]

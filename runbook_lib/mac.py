@@ -1,0 +1,35 @@
+"""A connected Mac: its plan, its connection, the run's ledger and the secrets resolved so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from runbook_lib.host import Host
+from runbook_lib.ledger import Ledger
+from runbook_lib.plan import Plan
+from runbook_lib.vault import Vault
+
+
+@dataclass(frozen=True)
+class Mac:
+    plan: Plan
+    host: Host
+    ledger: Ledger
+    vault: Vault
+    dry_run: bool = False
+
+    @classmethod
+    def connect(cls, plan: Plan, ledger: Ledger, dry_run: bool = False) -> Self:
+        """Connect to the plan's host. Raises HostUnreachable or HostKeyRefused."""
+        host = Host(plan.host)
+        return cls(plan, host, ledger, Vault(host), dry_run)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.host.__exit__(kind, error, trace)

@@ -1,0 +1,256 @@
+"""The curl matrix: every hop asked by itself, in one remote curl, and once more from outside with httpx."""
+
+from __future__ import annotations
+
+import ssl
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pandas as pd
+
+from runbook_lib import gateway
+from runbook_lib.host import Completed
+from runbook_lib.plan import Plan
+from runbook_lib.vault import Secret
+from runbook_lib.verdict import Answer, Check, Hop
+
+COLUMNS = [
+    "hop",
+    "gateway",
+    "request",
+    "status",
+    "connect_ms",
+    "tls_ms",
+    "first_byte_ms",
+    "total_ms",
+    "content_type",
+    "body",
+    "ok",
+]
+BODY_LIMIT = 2000
+
+
+@dataclass(frozen=True)
+class Expected:
+    """One request and what a healthy gateway answers to it."""
+
+    method: str
+    path: str
+    status: int
+    body: str
+    content_type: str = "application/json"
+    data: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+# /healthz is green while all real traffic is refused with 403, so a POST that needs the token is asked too.
+# An unknown hook is answered 404 after authentication: it proves the way to the handler and queues nothing.
+REQUESTS = (
+    Expected("GET", gateway.LIVE, 200, '"status":"live"'),
+    Expected("GET", gateway.STARTED, 200, '"status":"started"'),
+    Expected("GET", gateway.READY, 200, '"ready":true'),
+    Expected("POST", "/hooks/rollout-matrix", 404, "", "", data="{}"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    hop: str
+    gateway: str
+    url: str
+    expected: Expected
+    connect_to: str = ""
+
+
+def rows(plan: Plan, gateways: tuple[str, ...] = ("primary", "canary"), through_nginx: bool = True) -> list[Row]:
+    """The rows asked on the Mac: each gateway directly and through nginx, and the public address by TLS."""
+    found = [Row("direct", g, plan.gateways[g].url, e) for g in gateways for e in REQUESTS]
+    if through_nginx:
+        probe = f"http://127.0.0.1:{plan.nginx.probe_port}"
+        found += [Row("nginx", g, f"{probe}/{g}", e) for g in gateways for e in REQUESTS]
+        public = urlsplit(plan.nginx.public_url)
+        port = public.port or 443
+        connect_to = f"{public.hostname}:{port}:{plan.nginx.probe_address}:{port}"
+        found += [Row("nginx tls", "public", plan.nginx.public_url, e, connect_to) for e in REQUESTS]
+    return found
+
+
+def script(plan: Plan, asked: list[Row], hooks_token: Secret) -> str:
+    """One script with one curl for all rows; the token is on standard input, never in the process list."""
+    transfers = "next\n".join(_transfer(plan, number, row, hooks_token) for number, row in enumerate(asked))
+    return f"""# run the curl matrix
+dir=$(mktemp -d "${{TMPDIR:-/tmp}}/matrix.XXXXXX") || return 1
+export dir
+cd "$dir" || return 1
+curl -K - 2>/dev/null <<'END_OF_MATRIX'
+{transfers}END_OF_MATRIX
+for number in {" ".join(str(n) for n in range(len(asked)))}; do
+    printf 'body\\t%s\\t%s\\n' "$number" "$(head -c {BODY_LIMIT} "$number" 2>/dev/null | tr '\\n\\t' '  ')"
+done
+cd / && rm -rf "$dir"
+"""
+
+
+def _transfer(plan: Plan, number: int, row: Row, token: Secret) -> str:
+    names = "http_code time_connect time_appconnect time_starttransfer time_total content_type".split()
+    options: list[tuple[str, str]] = [
+        ("url", row.url + row.expected.path),
+        ("request", row.expected.method),
+        ("output", str(number)),
+        ("max-time", "10"),
+        ("header", "Connection: close"),  # each row connects anew, so that each has a connect time
+        ("write-out", "\\t".join(["row", str(number), *(f"%{{{name}}}" for name in names)]) + "\\n"),
+    ]
+    if row.expected.method == "POST":
+        options += [
+            ("header", f"Authorization: Bearer {token.value}"),
+            ("header", "Content-Type: application/json"),
+        ]
+        options += [("data", row.expected.data)]
+    if row.connect_to:
+        options += [("connect-to", row.connect_to)]
+        options += [("header", f"{name}: {value}") for name, value in plan.nginx.probe_headers.items()]
+    lines = [f'{name} = "{_quoted(value)}"' for name, value in options]
+    # The certificate is judged from outside, where clients are; here TLS is only timed.
+    return "\n".join([*lines, "silent", *(["insecure"] if row.connect_to else []), ""])
+
+
+def _quoted(value: str) -> str:
+    return value.replace('"', '\\"')
+
+
+def parse(asked: list[Row], done: Completed) -> pd.DataFrame:
+    """The matrix as a table: COLUMNS, times in ms (tls_ms is the handshake alone, NaN without TLS), ok as bool."""
+    timings = {int(row[1]): row[2:] for row in done.rows(8) if row[0] == "row"}
+    bodies = {int(row[1]): row[2] for row in done.rows(3) if row[0] == "body"}
+    table = []
+    for number, row in enumerate(asked):
+        status, connect, appconnect, first_byte, total, content_type = timings.get(
+            number, ["0", "0", "0", "0", "0", ""]
+        )
+        connect_ms, app_ms = float(connect) * 1000, float(appconnect) * 1000
+        body = bodies.get(number, "")
+        table.append(
+            {
+                "hop": row.hop,
+                "gateway": row.gateway,
+                "request": row.expected.title,
+                "status": int(status),
+                "connect_ms": connect_ms,
+                "tls_ms": app_ms - connect_ms if app_ms else float("nan"),
+                "first_byte_ms": float(first_byte) * 1000,
+                "total_ms": float(total) * 1000,
+                "content_type": content_type,
+                "body": body,
+                "ok": _as_expected(row.expected, int(status), content_type, body),
+            }
+        )
+    return pd.DataFrame(table, columns=COLUMNS)
+
+
+def ask_from_outside(plan: Plan, hooks_token: Secret, timeout_s: float = 10) -> pd.DataFrame:
+    """The same requests from the operator's machine, each on a new connection; the same columns, hop `outside`."""
+    return pd.DataFrame([_ask(plan, expected, hooks_token, timeout_s) for expected in REQUESTS], columns=COLUMNS)
+
+
+def _ask(plan: Plan, expected: Expected, token: Secret, timeout_s: float) -> dict[str, Any]:
+    marks: dict[str, float] = {}
+
+    def trace(event: str, info: Any) -> None:
+        marks[event] = time.perf_counter()
+
+    headers = dict(plan.nginx.probe_headers)
+    if expected.method == "POST":
+        headers |= {"Authorization": f"Bearer {token.value}", "Content-Type": "application/json"}
+    verify = plan.nginx.ca_file or True
+    started = time.perf_counter()
+    row: dict[str, Any] = {"hop": "outside", "gateway": "public", "request": expected.title}
+    try:
+        with httpx.Client(verify=_tls(verify), timeout=timeout_s, trust_env=False) as client:
+            answer = client.request(
+                expected.method,
+                plan.nginx.public_url + expected.path,
+                headers=headers,
+                content=expected.data or None,
+                extensions={"trace": trace},
+            )
+    except httpx.HTTPError as error:
+        return {
+            **row,
+            "status": 0,
+            "content_type": "",
+            "body": f"{type(error).__name__}: {error}",
+            "ok": False,
+        }
+
+    def between_ms(first: str, last: str) -> float:
+        return (marks[last] - marks[first]) * 1000 if first in marks and last in marks else float("nan")
+
+    content_type = answer.headers.get("content-type", "")
+    return {
+        **row,
+        "status": answer.status_code,
+        "connect_ms": between_ms("connection.connect_tcp.started", "connection.connect_tcp.complete"),
+        "tls_ms": between_ms("connection.start_tls.started", "connection.start_tls.complete"),
+        "first_byte_ms": between_ms("connection.connect_tcp.started", "http11.receive_response_headers.complete"),
+        "total_ms": (time.perf_counter() - started) * 1000,
+        "content_type": content_type,
+        "body": answer.text[:BODY_LIMIT],
+        "ok": _as_expected(expected, answer.status_code, content_type, answer.text),
+    }
+
+
+def ask_keys(plan: Plan, count: int, timeout_s: float = 10) -> int:
+    """Send `count` requests through the public address, each with a delivery key of its own; how many were answered."""
+    answered = 0
+    with httpx.Client(verify=_tls(plan.nginx.ca_file or True), timeout=timeout_s, trust_env=False) as client:
+        for _ in range(count):
+            headers = {**plan.nginx.probe_headers, "Idempotency-Key": f"rollout-{uuid.uuid4()}"}
+            answered += client.get(plan.nginx.public_url + gateway.STARTED, headers=headers).is_success
+    return answered
+
+
+def _tls(verify: str | bool) -> Any:
+    return ssl.create_default_context(cafile=verify) if isinstance(verify, str) else verify
+
+
+def _as_expected(expected: Expected, status: int, content_type: str, body: str) -> bool:
+    return status == expected.status and content_type.startswith(expected.content_type) and expected.body in body
+
+
+def judge(table: pd.DataFrame) -> list[Check]:
+    """One check a hop and gateway; a bad canary beside a green primary says so, and a known refusal is explained."""
+    checks = []
+    for (hop, name), part in table.groupby(["hop", "gateway"], sort=False):
+        bad = part[~part["ok"]]
+        at_fault = {"direct": Hop.CANARY if name == "canary" else Hop.PRIMARY, "outside": Hop.PATH}.get(
+            str(hop), Hop.NGINX
+        )
+        if bad.empty:
+            slowest = part["total_ms"].max()
+            reason = f"{name} {hop}: {len(part)} of {len(part)} requests as expected, the slowest took {slowest:.0f} ms"
+        else:
+            first = bad.iloc[0]
+            known = gateway.explain(int(first["status"]), str(first["body"]))
+            said = known or f"{first['status'] or 'no answer'} {str(first['body'])[:120]}".strip()
+            reason = f"{name} {hop}: {len(bad)} of {len(part)} requests not as expected; {first['request']} got {said}"
+        checks.append(
+            Check(
+                f"matrix {hop} {name}",
+                Answer.PASS if bad.empty else Answer.FAIL,
+                reason,
+                at_fault,
+                measured=float(len(bad)),
+                threshold=0.0,
+                unit="requests",
+                samples_count=len(part),
+            )
+        )
+    return checks

@@ -1,0 +1,8 @@
+"""The scripts that run on the Mac: POSIX sh, nothing to install there."""
+
+from importlib.resources import files
+
+
+def script(name: str) -> str:
+    """The text of one script of this folder."""
+    return (files(__name__) / name).read_text(encoding="utf-8")

@@ -1,0 +1,21 @@
+# ask nginx for its configuration and processes
+# $1 binary, $2 main configuration, $3 pid file, $4 "sudo -n" or empty
+printf 'version\t%s\n' "$($4 "$1" -V 2>&1 | tr '\n\t' '  ')"
+# shellcheck disable=SC3045
+printf 'open_files\t%s\n' "$(ulimit -n)"
+master=$(cat "$3" 2>/dev/null)
+printf 'master\t%s\n' "$master"
+printf 'user\t%s\n' "$(id -un)"
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/nginx.XXXXXX") || return 1
+printf 'pid %s/probe.pid; error_log stderr; events {} http { upstream a { zone a 64k; server 127.0.0.1:9 slow_start=1s; server 127.0.0.1:8; } }\n' "$scratch" >"$scratch/slow_start.conf"
+if $4 "$1" -t -c "$scratch/slow_start.conf" >/dev/null 2>&1; then
+    printf 'slow_start\tyes\n'
+else
+    printf 'slow_start\tno\n'
+fi
+$4 "$1" -T -q -c "$2" >"$scratch/dump" 2>"$scratch/dump.err"
+printf 'test_exit\t%s\n' "$?"
+printf 'test_text\t%s\n' "$(tr '\n\t' '  ' <"$scratch/dump.err")"
+printf 'dump\tfollows\n'
+cat "$scratch/dump"
+rm -rf "$scratch"

@@ -1,0 +1,196 @@
+"""The plan: what parameters/<region>.yaml may say, as strict models.
+
+Every key is checked for its type and its own range here; what two keys say together is in rules.py,
+and reading the file, with the line of each mistake, in parameters.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from runbook_lib.thresholds import Thresholds
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/") or ".." in PurePosixPath(path).parts:
+        raise ValueError(f"{path!r} is not an absolute path on the Mac; write it from / on, without ~ and ..")
+    if any(character in path for character in "\n\t'\"\\"):
+        raise ValueError(f"{path!r} holds a quote, backslash or control character; choose a plain path")
+    return str(PurePosixPath(path))
+
+
+MacPath = Annotated[str, AfterValidator(_absolute)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+SecretRef = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|keyring:[^\s]+|file:/[^#\s]+#[A-Za-z_][A-Za-z0-9_]*)$"
+    ),
+]
+NginxVariable = Annotated[str, StringConstraints(pattern=r"^\$[a-z_][a-z0-9_]*$")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class HostSection(Section):
+    """How the Mac is reached; address, user, key and ProxyJump are your ssh_config's."""
+
+    alias: Name
+    practice_mac: str | None = None
+    ssh_config: str = "~/.ssh/config"
+    runbook_dir: MacPath
+    connect_timeout_s: Seconds = 10
+    command_timeout_s: Seconds = 120
+
+
+class RuntimeSection(Section):
+    """What both gateways share: the npm package, the Node that runs it, the launchd domain."""
+
+    package: Name = "openclaw"
+    node: MacPath
+    npm: MacPath
+    canary_version: Annotated[str, StringConstraints(pattern=r"^\d[\w.+-]*$")] | None = None
+    launchd_domain: Annotated[str, StringConstraints(pattern=r"^(system|(gui|user)/\d+)$")]
+    browser_control: bool = False
+    longest_model_round_trip_s: Seconds
+    ready_timeout_s: Seconds = 60
+    drain_timeout_s: Seconds = 315
+
+
+class GatewaySection(Section):
+    """One gateway: its launchd job, its port, its state and its secrets."""
+
+    label: Name
+    plist: MacPath
+    port: Port
+    bind: str = "127.0.0.1"
+    prefix: MacPath
+    state_dir: MacPath
+    log_file: MacPath
+    env_file: MacPath
+    secrets: dict[Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")], SecretRef]
+
+    @property
+    def config_path(self) -> str:
+        return f"{self.state_dir}/openclaw.json"
+
+    @property
+    def address(self) -> str:
+        return f"{self.bind}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
+
+
+class NginxSection(Section):
+    """The nginx in front: your server block stays yours, we render two files it includes."""
+
+    binary: MacPath
+    conf: MacPath
+    server_file: MacPath
+    managed_dir: MacPath
+    error_log: MacPath
+    pid_file: MacPath
+    log_dir: MacPath
+    label: Name
+    plist: MacPath
+    sudo: bool = False
+    public_url: Annotated[str, StringConstraints(pattern=r"^https://[^/\s]+$")]
+    ca_file: str | None = None
+    probe_port: Port
+    probe_address: str = "127.0.0.1"
+    probe_headers: dict[str, str] = {}
+    proxy_read_timeout_s: Seconds
+
+    @property
+    def slim_log(self) -> str:
+        return f"{self.log_dir}/openclaw-rollout.tsv"
+
+    @property
+    def sudo_words(self) -> str:
+        """What stands before a command that needs nginx's owner; empty where we are the owner."""
+        return "sudo -n" if self.sudo else ""
+
+
+class WebhooksSection(Section):
+    """What deliveries carry: the token both gateways accept, staging's signing secrets, the split key."""
+
+    hooks_token: SecretRef
+    github_secret: SecretRef
+    stripe_secret: SecretRef
+    split_keys: Annotated[list[NginxVariable], Field(min_length=1)]
+    pinned_paths: list[MacPath] = []
+
+
+class TrafficSection(Section):
+    """How weight moves. Slice and step are the article's: 5-12 % first, then 10 % at a time."""
+
+    slice_pct: float = 8
+    step_pct: float = 10
+    ramp_s: Annotated[float, Field(ge=0)] = 30
+    settle_s: Seconds = 900
+    promote_every_s: Seconds = 3600
+
+
+class ObservationSection(Section):
+    """How long the slice is watched, in which windows; a notebook waits by itself for at most `wait_s`."""
+
+    observe_s: Seconds = 172_800
+    window_s: Seconds = 900
+    sample_every_s: Seconds = 5
+    wait_s: Annotated[float, Field(ge=0)] = 600
+
+
+class IncidentSection(Section):
+    """Who is paged. `notify` names an apprise URL; `confirm_url` answers 200 once the page arrived."""
+
+    notify: SecretRef | None = None
+    confirm_url: str | None = None
+    confirm_timeout_s: Seconds = 300
+
+
+class Plan(Section):
+    """One region's rollout, whole and checked."""
+
+    region: Name
+    topology: Literal["active_active", "primary_standby"]
+    host: HostSection
+    runtime: RuntimeSection
+    primary: GatewaySection
+    canary: GatewaySection
+    nginx: NginxSection
+    webhooks: WebhooksSection
+    traffic: TrafficSection = TrafficSection()
+    observation: ObservationSection = ObservationSection()
+    thresholds: Thresholds = Thresholds()
+    incident: IncidentSection = IncidentSection()
+
+    @property
+    def gateways(self) -> dict[str, GatewaySection]:
+        return {"primary": self.primary, "canary": self.canary}
+
+    @property
+    def upstreams(self) -> dict[str, str]:
+        """nginx's upstream address to gateway name, as the access log needs it."""
+        return {gateway.address: name for name, gateway in self.gateways.items()}
+
+    @property
+    def shared_references(self) -> set[str]:
+        """The secrets both gateways need alike, since a delivery may reach either."""
+        return {self.webhooks.hooks_token, self.webhooks.github_secret, self.webhooks.stripe_secret}
+
+    @property
+    def is_practice(self) -> bool:
+        return self.host.practice_mac is not None
+
+    @property
+    def drain_file(self) -> str:
+        return f"{self.host.runbook_dir}/drain"

@@ -1,0 +1,64 @@
+"""A change to the Mac before it is made: what it is, what it would do, how it is proven, how it is undone."""
+
+from __future__ import annotations
+
+import difflib
+import secrets
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from runbook_lib.host import Completed
+from runbook_lib.mac import Mac
+
+Proof = Callable[[Mac, Completed], Mapping[str, Any]]
+
+
+def _nothing_to_prove(mac: Mac, done: Completed) -> Mapping[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One change. Only actions.apply can carry it out.
+
+    `script` and `args` run on the Mac; `files` are (before, after) texts for the diff; `commands` say in words of
+    the shell what the script does; `proof` asks the Mac afterwards, raises ActionFailed or answers the facts for
+    the ledger; `done_already` says why nothing is left to do.
+    """
+
+    what: str
+    script: str
+    args: tuple[str, ...] = ()
+    files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    commands: tuple[str, ...] = ()
+    proof: Proof = _nothing_to_prove
+    undo: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    done_already: str = ""
+    timeout_s: float | None = None
+
+    def diff(self) -> str:
+        """The unified diff of all files; empty where nothing changes."""
+        return "\n".join(
+            line
+            for path, (before, after) in self.files.items()
+            for line in difflib.unified_diff(before.splitlines(), after.splitlines(), path, path, lineterm="")
+        )
+
+
+def staged(files: Mapping[str, str]) -> str:
+    """Shell text that lays `files` (target path to content) out in a fresh $stage, numbered, with $stage/targets."""
+    end = f"END_{secrets.token_hex(8)}"
+    lines = ['stage=$(mktemp -d "${TMPDIR:-/tmp}/rollout.XXXXXX") || return 1']
+    for number, content in enumerate(files.values(), start=1):
+        lines += [f"cat >\"$stage/{number}\" <<'{end}'", content.removesuffix("\n"), end]
+    lines += [f"cat >\"$stage/targets\" <<'{end}'"]
+    lines += [f"{number}\t{target}" for number, target in enumerate(files, start=1)]
+    return "\n".join([*lines, end, ""])
+
+
+def sh(*words: str) -> str:
+    """Words as one shell command."""
+    return shlex.join(words)

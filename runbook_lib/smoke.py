@@ -1,0 +1,48 @@
+"""The smoke test: recorded webhooks, signed with staging's secrets, sent straight to a gateway through SSH."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from runbook_lib import gateway, webhooks
+from runbook_lib.mac import Mac
+from runbook_lib.verdict import Check
+from runbook_lib.webhooks import Delivery
+
+
+def deliveries(mac: Mac, copy: str) -> list[Delivery]:
+    """Every recorded webhook, signed; the same `copy` of the same run has the same idempotency keys."""
+    section = mac.plan.webhooks
+    secrets = (section.hooks_token, section.github_secret, section.stripe_secret)
+    run_id = mac.ledger.path.parent.name
+    hooks_token, github_secret, stripe_secret = (mac.vault.resolve(reference).value for reference in secrets)
+    return webhooks.deliveries(run_id, hooks_token, github_secret, stripe_secret, copy)
+
+
+def forged(mac: Mac, copy: str) -> list[Delivery]:
+    """The same webhooks with signatures nobody's secret made."""
+    return webhooks.forged(
+        f"{mac.ledger.path.parent.name}-{copy}", mac.vault.resolve(mac.plan.webhooks.hooks_token).value
+    )
+
+
+def together(*answers: pd.DataFrame) -> pd.DataFrame:
+    """All replays as one table."""
+    return pd.concat(answers, ignore_index=True)
+
+
+def judge_forged(mac: Mac, answers: pd.DataFrame) -> list[Check]:
+    """Is a forged signature refused, where this gateway is known to verify signatures?"""
+    return [webhooks.judge_forged(answers, gateway.verifies_signatures(mac.plan))]
+
+
+def replay(mac: Mac, sent: list[Delivery], *gateways: str) -> pd.DataFrame:
+    """Send every delivery to each of these gateways, recorded in the ledger; columns as in webhooks.replay."""
+    answers = []
+    for name in gateways:
+        mac.ledger.append("replayed", f"{len(sent)} webhooks to {name}", keys=[d.idempotency_key for d in sent])
+        if mac.dry_run:
+            continue
+        with mac.host.http(mac.plan.gateways[name].url) as client:
+            answers.append(webhooks.replay(client, sent, name))
+    return pd.concat(answers, ignore_index=True) if answers else pd.DataFrame(columns=webhooks.COLUMNS)

@@ -1,0 +1,152 @@
+"""One step of the checklist as a notebook sees it: the plan, the Mac, what is shown and kept, the verdict, the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from runbook_lib import parameters, report
+from runbook_lib.actions import apply, drain
+from runbook_lib.errors import StepFailed, StepInconclusive, StepNotReady
+from runbook_lib.evidence import Run
+from runbook_lib.mac import Mac
+from runbook_lib.proposal import Proposal
+from runbook_lib.report import Shown
+from runbook_lib.verdict import Answer, Check, Verdict
+from runbook_lib.weight import propose_weight
+
+STEPS = (
+    "01_snapshot",
+    "02_install_canary",
+    "03_validate",
+    "04_start_dark",
+    "05_smoke",
+    "06_raise_weight",
+    "07_observe",
+    "08_promote_or_rollback",
+)
+BESIDE = ("rollback", "rehearse_nginx_failure")
+MANAGED_FROM = STEPS.index("04_start_dark")  # from here on our configuration runs, so a failure drains
+
+
+class Step:
+    """An open step. Notebooks get it from open_step and only show, apply, judge and pass the gate."""
+
+    def __init__(self, name: str, run: Run, mac: Mac) -> None:
+        self.name, self.run, self.mac, self.plan = name, run, mac, mac.plan
+        self._verdict: Verdict | None = None
+
+    def settings(self) -> Shown:
+        """The effective plan, as the executed notebook records it."""
+        facts = {"run": self.run.name, "step": self.name, "dry_run": self.mac.dry_run}
+        return report.settings({**facts, **self.plan.model_dump()})
+
+    def keep(self, name: str, frame: pd.DataFrame, caption: str = "") -> Shown:
+        """Keep a table with the run's evidence and show it."""
+        self.run.keep_table(self.name, name, frame)
+        return report.table(frame, caption)
+
+    def preview(self, *proposals: Proposal) -> Shown:
+        """What would be changed: the diffs, the commands, and how to undo each."""
+        parts = []
+        for proposal in proposals:
+            self.run.ledger(self.name).append("proposed", proposal.what, undo=proposal.undo, **proposal.facts)
+            parts.append(
+                report.commands(
+                    [f"# {proposal.what}{_already(proposal)}", *proposal.commands, f"# undo: {proposal.undo}"]
+                )
+            )
+            parts += [
+                report.diff(self.mac.vault.redact(before), self.mac.vault.redact(after), path)
+                for path, (before, after) in proposal.files.items()
+                if before != after
+            ]
+        return report.together(*parts)
+
+    def apply(self, *proposals: Proposal) -> list[dict[str, Any]]:
+        """Carry the proposals out and answer what their proofs found."""
+        return apply(self.mac, *proposals)
+
+    def judge(self, *checks: Iterable[Check]) -> Shown:
+        """The verdict of all checks: recorded, and shown as a banner with the table of checks.
+
+        A failed step that has our configuration in nginx drains the canary first, then sets its weight to zero.
+        """
+        self._verdict = verdict = Verdict.of(check for group in checks for check in group)
+        if self.mac.dry_run:
+            return report.together(
+                report.banner(verdict, f"{self.name} in {self.plan.region}: dry run, nothing was changed")
+            )
+        detail = {
+            "answer": str(verdict.answer),
+            "hops": [str(hop) for hop in verdict.hops],
+            "reasons": [self.mac.vault.redact(reason) for reason in verdict.reasons],
+            "checks": verdict.table().to_dict("records"),
+        }
+        self.run.keep_table(self.name, "checks", verdict.table())
+        self.run.ledger(self.name).append("verdict", f"{self.name}: {verdict.answer}", **detail)
+        if verdict.answer is Answer.FAIL and self.name in STEPS[MANAGED_FROM:]:
+            self.withdraw("; ".join(verdict.reasons))
+        return report.together(
+            report.banner(verdict, f"{self.name} in {self.plan.region}"), report.checks_table(verdict)
+        )
+
+    def withdraw(self, why: str) -> None:
+        """Canary to zero: at once by the drain file, then in the configuration."""
+        drain(self.mac, why)
+        apply(self.mac, propose_weight(self.mac, 0))
+
+    def gate(self) -> None:
+        """Let the rollout go on after a pass. Raises StepFailed or StepInconclusive, after everything is recorded."""
+        if self.mac.dry_run:
+            return
+        verdict = self._verdict or Verdict()
+        where = f"{self.name} in {self.plan.region}"
+        if verdict.answer is Answer.FAIL:
+            hops = ", ".join(verdict.hops)
+            raise StepFailed(f"{where} failed at {hops}: {'; '.join(verdict.reasons)}")
+        if verdict.answer is Answer.INCONCLUSIVE:
+            raise StepInconclusive(f"{where} is inconclusive, nothing goes on: {'; '.join(verdict.reasons)}")
+        self.run.ledger(self.name).append("step_closed", f"{self.name} passed")
+
+
+def open_step(name: str, namespace: Mapping[str, Any]) -> Step:
+    """Open a step with the notebook's parameters: check them, find the run, refuse out of turn, connect.
+
+    Raises PlanError before any connection is made, StepNotReady where the step before has not passed, HostError
+    where the Mac cannot be reached.
+    """
+    plan = parameters.from_notebook(namespace)
+    dry_run = bool(namespace.get("dry_run", False))
+    run = Run.rehearsal(plan.region) if dry_run else _run_for(name, plan.region)
+    ledger = run.ledger(name)
+    mac = Mac.connect(plan, ledger, dry_run)
+    ledger.append("step_opened", name, dry_run=dry_run, region=plan.region)
+    return Step(name, run, mac)
+
+
+def _run_for(name: str, region: str) -> Run:
+    run = Run.current(region)
+    if name in BESIDE:
+        if run is None:
+            raise StepNotReady(f"{name} in {region}: there is no run; start with 01_snapshot")
+        return run
+    place = STEPS.index(name)
+    if place == 0:
+        fresh = run is None or run.is_closed or run.answer(STEPS[1]) != ""
+        return Run.start(region) if run is None or fresh else run
+    before = STEPS[place - 1]
+    if run is None or run.is_closed:
+        raise StepNotReady(f"{name} in {region}: there is no open run; start with 01_snapshot")
+    if run.answer(before) != Answer.PASS:
+        said = run.answer(before) or "nothing yet"
+        raise StepNotReady(
+            f"{name} in {region}: {before} has not passed (it says {said}); run it first: rollout run {region}"
+        )
+    return run
+
+
+def _already(proposal: Proposal) -> str:
+    return f"   (nothing to do: {proposal.done_already})" if proposal.done_already else ""

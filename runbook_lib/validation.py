@@ -1,0 +1,37 @@
+"""Step 3: what each gateway says of its own configuration, and the lint of the canary's plist."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from runbook_lib.launchd import lint_plist
+from runbook_lib.mac import Mac
+from runbook_lib.verdict import Check, Hop, passed_if
+
+
+def judge(findings: pd.DataFrame) -> list[Check]:
+    """One check a gateway and tool, from probes.probe_validation; exit status 0 is the only pass."""
+    return [
+        passed_if(
+            row["exit_status"] == 0,
+            f"{row['gateway']} {row['tool']}",
+            f"{row['gateway']}: {row['tool']} ended with {row['exit_status']} after {row['took_s']} s"
+            + (f": {str(row['findings'])[-300:].strip()}" if row["exit_status"] else ""),
+            Hop.CANARY if row["gateway"] == "canary" else Hop.PRIMARY,
+            f"mend {row['gateway']}'s configuration; fix the gateway that is named, not nginx",
+        )
+        for row in findings.to_dict("records")
+    ]
+
+
+def probe_plist(mac: Mac) -> pd.DataFrame:
+    """What is wrong with the canary's plist as it lies on the Mac: one row a finding; none is good."""
+    section = mac.plan.canary
+    return pd.DataFrame({"finding": lint_plist(mac.host.read(section.plist), section)}, dtype=str)
+
+
+def judge_plist(findings: pd.DataFrame) -> list[Check]:
+    first = f": {findings.iloc[0]['finding']}" if len(findings) else ""
+    return [
+        passed_if(findings.empty, "canary's plist", f"{len(findings)} findings in the canary's plist{first}", Hop.HOST)
+    ]

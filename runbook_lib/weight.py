@@ -1,0 +1,108 @@
+"""The canary's weight in nginx: proposed as text, proven by the revision that new connections answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from runbook_lib.errors import ActionFailed
+from runbook_lib.host import Completed
+from runbook_lib.mac import Mac
+from runbook_lib.nginx import render
+from runbook_lib.onmac import script
+from runbook_lib.probes import probe_nginx, probe_pulse
+from runbook_lib.proposal import Proposal, staged
+
+RELOAD_LIMIT_S = 5  # a reload that is not visible to new connections after this long has failed
+RAMP_POINTS_PCT = 5.0  # a controller's stand-in for slow_start: at most this many points at a time
+
+
+def propose_weight(mac: Mac, weight_pct: float) -> Proposal:
+    """Render nginx for one weight and reload it, proven by new connections.
+
+    Raises ActionFailed where the configuration on disk is broken already or the server block cannot be edited.
+    """
+    nginx = probe_nginx(mac)
+    if nginx.configuration is None:
+        raise ActionFailed(
+            f"{mac.host.name}: nginx -t fails before any change: {nginx.test_text}. Mend that first"
+        )
+    wanted = render(mac.plan, nginx.configuration, weight_pct, nginx.has_slow_start)
+    before = {path: nginx.configuration.files.get(path, "") for path in wanted.files}
+    running = probe_pulse(mac).revision
+    return propose_files(
+        mac,
+        f"set the canary's weight to {weight_pct:g} %",
+        before,
+        wanted.files,
+        expect=wanted.revision,
+        undo=f"the weight before ({running or 'no managed configuration'}), or a drain at once",
+        facts={"weight_pct": weight_pct, "revision": wanted.revision, "revision_before": running},
+        done_already=f"{wanted.revision} runs already" if running == wanted.revision else "",
+    )
+
+
+def propose_files(
+    mac: Mac,
+    what: str,
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    *,
+    expect: str,
+    undo: str,
+    facts: Mapping[str, Any],
+    done_already: str = "",
+) -> Proposal:
+    """Change nginx's files to `after` (an empty text removes the file) and prove that revision `expect` runs."""
+    section = mac.plan.nginx
+    body = (
+        staged(after)
+        + "change() {\n"
+        + script("change_nginx.sh")
+        + '}\nchange "$@"\nstatus=$?\nrm -rf "$stage"\nreturn $status\n'
+    )
+    words = [section.binary, section.conf, section.pid_file, section.error_log]
+    sudo = f"{section.sudo_words} ".lstrip()
+    return Proposal(
+        what,
+        f"# {what}\n{body}",
+        args=(*words, str(section.probe_port), expect, str(RELOAD_LIMIT_S), section.sudo_words),
+        files={path: (before.get(path, ""), text) for path, text in after.items()},
+        commands=(
+            f"{sudo}{section.binary} -t -c {section.conf}",
+            f"{sudo}kill -HUP $(cat {section.pid_file})",
+            f"curl http://127.0.0.1:{section.probe_port}/__rollout   # until 5 new connections in a row answer {expect}",
+        ),
+        proof=_prove_reload,
+        undo=undo,
+        facts=facts,
+        done_already=done_already,
+    )
+
+
+def _prove_reload(mac: Mac, done: Completed) -> Mapping[str, Any]:
+    """The script's own proof: it fails closed, restores the files and says what it saw."""
+    fields = done.fields()
+    if fields.get("result") != "proven":
+        raise ActionFailed(
+            f"{mac.host.name}, nginx: the change was not made ({fields.get('result', 'no answer')}): "
+            f"{mac.vault.redact(fields.get('detail', done.stderr))}"
+        )
+    return {
+        "workers": fields["workers"].split(),
+        "draining_workers_count": int(fields["draining"]),
+        "took_s": round(done.duration_s, 3),
+    }
+
+
+def ramp(from_pct: float, to_pct: float, has_slow_start: bool) -> list[float]:
+    """The weights on the way up: one where nginx has slow_start, else at most RAMP_POINTS_PCT at a time.
+
+    >>> ramp(0, 12, False)
+    [4.0, 8.0, 12.0]
+    """
+    if has_slow_start or to_pct <= from_pct:
+        return [to_pct]
+    count = math.ceil((to_pct - from_pct) / RAMP_POINTS_PCT)
+    return [round(from_pct + (to_pct - from_pct) * n / count, 2) for n in range(1, count + 1)]
