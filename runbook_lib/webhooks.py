@@ -20,11 +20,10 @@ import pandas as pd
 from runbook_lib.errors import PlanError
 from runbook_lib.verdict import Answer, Check, Hop, passed_if
 
-COLUMNS = ["delivery", "provider", "event", "gateway", "status", "run_id", "duration_ms", "error"]
+COLUMNS = ["delivery", "provider", "event", "gateway", "status", "run_id", "duration_ms", "error", "wake"]
 FORGED = "forged"
 REFUSALS = (400, 401, 403)
 _NAMESPACE = uuid.UUID("6b0e4b52-6d0a-5c52-9b64-0f3d1f6c2a11")
-_REPLAY = "Idempotent replay"
 
 
 @dataclass(frozen=True)
@@ -92,41 +91,44 @@ def stripe_headers(body: bytes, secret: str, signed_at_s: int) -> dict[str, str]
 def replay(client: httpx.Client, deliveries: list[Delivery], gateway: str) -> pd.DataFrame:
     """Send each delivery once, in order, with no retry.
 
-    One row a delivery: delivery, provider, event, gateway, status (NaN without an answer), run_id ("" without
-    one), duration_ms, error ("" on 2xx). What went wrong is in the row; nothing is raised for it.
+    One row a delivery: delivery, provider, event, gateway, status (NA without an answer), run_id ("" without
+    one), duration_ms, error ("" on 2xx), wake (queued or coalesced where the hook is mapped to a wake, which has
+    no run id and no idempotency). What went wrong is in the row; nothing is raised for it.
     """
     rows = []
     for delivery in deliveries:
         started = time.perf_counter()
-        status, run_id, error = _send(client, delivery)
+        status, run_id, error, wake = _send(client, delivery)
         duration_ms = (time.perf_counter() - started) * 1000
         source = (delivery.name, delivery.provider, delivery.event)
-        rows.append((*source, gateway, status, run_id, duration_ms, error))
+        rows.append((*source, gateway, status, run_id, duration_ms, error, wake))
     return pd.DataFrame(rows, columns=COLUMNS).astype({"status": "Int64", "duration_ms": float})
 
 
 def executions(frame: pd.DataFrame) -> pd.DataFrame:
     """What was executed how often, over all replays put together.
 
-    One row a delivery: delivery, sent_count, accepted_count (2xx), executed_count (distinct runs), gateways.
-    Run ids of two gateways are two runs even if they should be spelt alike.
+    One row a delivery: delivery, sent_count, accepted_count (2xx), executed_count (distinct runs, and wakes queued),
+    gateways. Run ids of two gateways are two runs even if they should be spelt alike.
     """
-    ran = frame["gateway"] + " " + frame["run_id"]
-    marked = frame.assign(accepted=_accepted(frame), ran=ran.where(frame["run_id"] != ""))
+    ran = (frame["gateway"] + " " + frame["run_id"]).where(frame["run_id"] != "")
+    marked = frame.assign(accepted=_accepted(frame), ran=ran, queued=frame["wake"] == "queued")
     grouped = marked.groupby("delivery", sort=False)
-    return grouped.agg(
+    counted = grouped.agg(
         sent_count=("delivery", "size"),
         accepted_count=("accepted", "sum"),
         executed_count=("ran", "nunique"),
         gateways=("gateway", lambda names: ", ".join(dict.fromkeys(names))),
-    ).reset_index()
+    )
+    counted["executed_count"] += grouped["queued"].sum()
+    return counted.reset_index()
 
 
 def judge_replay(first: pd.DataFrame, again: pd.DataFrame, both_sides: pd.DataFrame) -> list[Check]:
     """Accepted once; not executed a second time; executed once by each gateway it was sent to.
 
     `first` and `again` hold the same deliveries to one gateway, `both_sides` one copy sent to each gateway.
-    OpenClaw remembers idempotency keys per process, in memory (facts: about 5 min after completion).
+    OpenClaw remembers idempotency keys per process, in memory (measured: about 5 min after completion).
     """
     return [_accepted_check(first), _again_check(first, again), _both_sides_check(both_sides)]
 
@@ -153,62 +155,79 @@ def judge_forged(frame: pd.DataFrame, gateway_verifies: bool | None) -> Check:
     return Check(name, answer, reason, hop, remedy=remedy)
 
 
-def _send(client: httpx.Client, delivery: Delivery) -> tuple[int | None, str, str]:
+def _send(client: httpx.Client, delivery: Delivery) -> tuple[int | None, str, str, str]:
+    """Status, run id, error and wake of one attempt."""
     try:
         answer = client.post(delivery.path, content=delivery.body, headers=dict(delivery.headers))
     except httpx.TransportError as error:
-        return None, "", f"{type(error).__name__}: {error}".rstrip(": ")
+        return None, "", f"{type(error).__name__}: {error}".rstrip(": "), ""
+    if not answer.is_success:
+        return answer.status_code, "", f"{answer.status_code} {answer.reason_phrase}", ""
     try:
         said = answer.json()
     except ValueError:
         said = None
-    run_id = said.get("runId") if isinstance(said, dict) else None
-    if answer.is_success:
-        return answer.status_code, str(run_id or ""), "" if run_id else "no runId in the answer"
-    return answer.status_code, "", f"{answer.status_code} {answer.reason_phrase}"
+    said = said if isinstance(said, dict) else {}
+    run_id, wake = str(said.get("runId") or ""), str(said.get("eventOutcome") or "")
+    return answer.status_code, run_id, "" if run_id or wake else "no run id in the answer", wake
 
 
 def _accepted_check(first: pd.DataFrame) -> Check:
-    sent, ran = len(first), int((_accepted(first) & (first["run_id"] != "")).sum())
-    reason = f"{ran} of {sent} deliveries were answered 2xx with a run id{_errors(first)}"
+    name, sent, runs, wakes = "Webhook accepted", len(first), _ran(first), _woke(first)
     if sent == 0:
-        return Check("Webhook accepted", Answer.INCONCLUSIVE, "no delivery was sent", Hop.RUNBOOK)
+        return Check(name, Answer.INCONCLUSIVE, "no delivery was sent", Hop.RUNBOOK)
+    reason = f"{runs} of {sent} deliveries were answered 2xx with a run id{_as_wakes(wakes)}{_errors(first)}"
     remedy = "read the gateway's log; 401 is the hooks token, 404 a missing hook mapping, 503 a full queue"
-    return passed_if(ran == sent, "Webhook accepted", reason, _hop(first), remedy)
+    return passed_if(runs + wakes == sent, name, reason, _hop(first), remedy)
 
 
 def _again_check(first: pd.DataFrame, again: pd.DataFrame) -> Check:
+    name, hop, wakes = "Idempotent replay", _hop(first), _woke(first)
     pairs = first.merge(again, on=["delivery", "gateway"], suffixes=("", "_again"))
     pairs = pairs[(pairs["run_id"] != "") & (pairs["run_id_again"] != "")]
     twice = int((pairs["run_id"] != pairs["run_id_again"]).sum())
-    hop = _hop(first)
     if twice:
         reason = f"{twice} of {len(pairs)} deliveries with the same idempotency key were executed a second time"
         remedy = "the process may have restarted in between; look at its uptime, then send both again"
-        return Check(_REPLAY, Answer.FAIL, reason, hop, remedy=remedy)
-    if len(pairs) < len(first) or first.empty:
-        reason = f"{len(pairs)} of {len(first)} deliveries have two run ids to compare{_errors(again)}"
-        return Check(_REPLAY, Answer.INCONCLUSIVE, reason, hop, remedy="send them again")
+        return Check(name, Answer.FAIL, reason, hop, remedy=remedy)
+    if len(pairs) + wakes < len(first) or pairs.empty:
+        reason = (
+            f"{len(pairs)} of {len(first)} deliveries have two run ids to compare{_as_wakes(wakes)}{_errors(again)}"
+        )
+        return Check(name, Answer.INCONCLUSIVE, reason, hop, remedy="send them again")
     reason = f"{len(pairs)} of {len(pairs)} repeated deliveries got the run id they had; none ran a second time"
-    return Check(_REPLAY, Answer.PASS, reason, hop)
+    return Check(name, Answer.PASS, reason + _as_wakes(wakes), hop)
 
 
 def _both_sides_check(both_sides: pd.DataFrame) -> Check:
     name, sent, sides = "Once to each side", both_sides["delivery"].nunique(), both_sides["gateway"].nunique()
+    wakes = both_sides.loc[both_sides["wake"] != "", "delivery"].nunique()
     ran = both_sides[both_sides["run_id"] != ""].groupby("delivery")
     asked = int((ran["gateway"].nunique() == sides).sum())
-    if sides < 2 or asked < sent:
-        reason = f"{asked} of {sent} deliveries got a run id on both sides{_errors(both_sides)}"
+    if sides < 2 or asked == 0 or asked + wakes < sent:
+        reason = f"{asked} of {sent} deliveries got a run id on both sides{_as_wakes(wakes)}{_errors(both_sides)}"
         return Check(name, Answer.INCONCLUSIVE, reason, Hop.RUNBOOK, remedy="send them again to both gateways")
     shared = int((ran["run_id"].nunique() < sides).sum())
     if shared:
         reason = f"{shared} of {sent} deliveries got the same run id from both gateways: they are not isolated"
         return Check(name, Answer.FAIL, reason, Hop.HOST, remedy="compare listening pids and state directories")
     reason = (
-        f"{sent} of {sent} deliveries sent to both gateways ran {sides} times, as expected: each process "
-        "remembers keys by itself, so a delivery and its retries must stay on one gateway"
+        f"{asked} of {asked} deliveries sent to both gateways ran {sides} times, as expected: each process "
+        f"remembers keys by itself, so a delivery and its retries must stay on one gateway{_as_wakes(wakes)}"
     )
     return Check(name, Answer.PASS, reason, Hop.CANARY)
+
+
+def _ran(frame: pd.DataFrame) -> int:
+    return int((frame["run_id"] != "").sum())
+
+
+def _woke(frame: pd.DataFrame) -> int:
+    return int((frame["wake"] != "").sum())
+
+
+def _as_wakes(count: int) -> str:
+    return f"; {count} went to wake hooks, which have no idempotency: each repeat is queued again" * bool(count)
 
 
 def _accepted(frame: pd.DataFrame) -> pd.Series[bool]:

@@ -23,7 +23,9 @@ TOKEN, GITHUB, STRIPE = "hooks-token-1f2e", "github-secret-3d4c", "stripe-secret
 
 
 @contextmanager
-def gateway(verifies: bool = True, remembers: bool = True, status: int = 200) -> Iterator[httpx.Client]:
+def gateway(
+    verifies: bool = True, remembers: bool = True, status: int = 200, wakes: str = ""
+) -> Iterator[httpx.Client]:
     """A gateway of its own: it remembers idempotency keys until it ends."""
     runs: dict[str, str] = {}
 
@@ -36,6 +38,8 @@ def gateway(verifies: bool = True, remembers: bool = True, status: int = 200) ->
                 return self.answer(401, {"ok": False})
             if status != 200:
                 return self.answer(status, {"ok": False})
+            if self.path == wakes:
+                return self.answer(200, {"ok": True, "mode": "now", "eventOutcome": "queued"})
             run_id = str(uuid.uuid4())
             if remembers:
                 run_id = runs.setdefault(self.headers["Idempotency-Key"], run_id)
@@ -137,6 +141,27 @@ def test_a_gateway_that_forgets_keys_fails_the_replay():
     assert [c.answer for c in checks] == [Answer.PASS, Answer.FAIL, Answer.PASS]
     assert checks[1].reason.startswith("5 of 5 deliveries with the same idempotency key were executed a second")
     assert checks[1].hop is Hop.CANARY
+
+
+def test_hooks_mapped_to_wakes_are_accepted_and_counted_each_time():
+    with gateway(wakes="/hooks/stripe") as primary, gateway(wakes="/hooks/stripe") as canary:
+        first, again = (webhooks.replay(canary, made(), "canary") for _ in range(2))
+        sides = both(primary, canary)
+    checks = webhooks.judge_replay(first, again, sides)
+    assert [c.answer for c in checks] == [Answer.PASS] * 3
+    assert checks[1].reason == (
+        "3 of 3 repeated deliveries got the run id they had; none ran a second time; "
+        "2 went to wake hooks, which have no idempotency: each repeat is queued again"
+    )
+    counted = webhooks.executions(pd.concat([first, again, sides])).set_index("delivery")["executed_count"]
+    assert (counted["github push"], counted["stripe invoice.paid"]) == (1, 2)
+
+
+def test_only_wakes_prove_no_idempotency():
+    with gateway(wakes="/hooks/stripe") as one:
+        sent = [d for d in made() if d.provider == "stripe"]
+        first, again = (webhooks.replay(one, sent, "canary") for _ in range(2))
+    assert webhooks.judge_replay(first, again, first)[1].answer is Answer.INCONCLUSIVE
 
 
 def test_two_names_of_one_gateway_are_not_isolated():
