@@ -148,3 +148,8 @@ def excess(
         if watch.step(events[at : at + 1], trials[at : at + 1])[0]:
             return Excess(at, since, 0.0)
     return Excess(None, since, watch.requests_left(recent))
+
+
+def generator() -> np.random.Generator:
+    """The same draws each time: a verdict that is computed again must not flip."""
+    return np.random.default_rng(SEED)
