@@ -83,7 +83,7 @@ class Gateway:
         self.config_path.write_text(json.dumps(config))
 
     def cli(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        command = [NODE, self.kind.entry, *words]
+        command = [str(NODE), str(self.kind.entry), *words]
         return subprocess.run(
             command, env=self.env | dict(env or {}), cwd=self.state_dir, capture_output=True, text=True, timeout=120
         )
@@ -259,7 +259,7 @@ def free_port() -> int:
 
 
 def npm(*words: str, cwd: Path) -> str:
-    command = [NODE, NPM_CLI, *words, "--no-audit", "--no-fund", "--no-update-notifier"]
+    command = [str(NODE), str(NPM_CLI), *words, "--no-audit", "--no-fund", "--no-update-notifier"]
     env = {name: value for name, value in os.environ.items() if name.lower().startswith(("npm_", "http", "no_p"))}
     env |= {"PATH": PATH, "HOME": os.environ.get("HOME", str(cwd))}
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=280)

@@ -46,6 +46,7 @@ export async function run(options) {
   }
   mkdirSync(configuration.workspace(env, config), { recursive: true });
 
+  log('gateway', 'starting HTTP server...');
   const gateway = createGateway({ config, env, faults, log, state });
   const servers = createServers(gateway);
   try {

@@ -1,4 +1,5 @@
 // What a gateway keeps: one state database, one agent database, and the lock that makes it the only owner.
+import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -70,6 +71,7 @@ function openDatabase(file, target, label) {
         `${label} ${file} uses schema ${found}; this build supports ${target}.`,
     );
   }
+  if (found < target) db.prepare('VACUUM INTO ?').run(`${file}.pre-startup-migration-${randomUUID()}.bak`);
   db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; ${TABLES}; PRAGMA user_version = ${target}`);
   if (found < target) {
     db.prepare('INSERT INTO migrations (found, target, version, at) VALUES (?, ?, ?, ?)').run(
