@@ -38,7 +38,7 @@ def make_secrets(layout: Layout, incident_url: str) -> None:
     }
     env_file = layout.env_file("primary")
     write(env_file, _exports({**settings, **primary}), 0o600)
-    write(env_file.with_name(f"{PRIMARY_LABEL}-env-wrapper.sh"), template("env-wrapper.sh"), 0o700)
+    write(env_file.with_name(f"{PRIMARY_LABEL}-env-wrapper.sh"), template("openclaw-env-wrapper"), 0o700)
     for folder in (layout.staging, env_file.parent, state):
         folder.chmod(0o700)
 
