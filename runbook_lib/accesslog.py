@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -21,12 +21,14 @@ import numpy as np
 from runbook_lib.counts import LogCounts, Part, parts_of
 from runbook_lib.logcursor import Cursor, Fetch, LogFile, Plan, head_bytes_wanted, head_hash, plan_fetch
 from runbook_lib.logfields import PAD, Block
+from runbook_lib.logforeign import Combined, Json, json_fields, record_of
 from runbook_lib.logformats import LOG_FIELDS, LOG_FORMAT, Fields, LogFormat, Slim
 from runbook_lib.logrows import Names, Singles, rows_of
 
 __all__ = ["LOG_FIELDS", "LOG_FORMAT", "Cursor", "LogCounts", "LogFile", "Plan", "list_files", "plan_fetch", "read"]
 
 BLOCK_BYTES = 2 << 20
+SAMPLE_BYTES = 65_536
 SHOWN_BYTES = 200
 TORN = b"\0 \0"
 """Put before what cannot be a line: no format begins like this."""
@@ -166,10 +168,27 @@ def _add(counts: LogCounts, block: _Counted) -> None:
     counts.remember(line[:SHOWN_BYTES].decode("ascii", "backslashreplace") for line in singles.unparsed)
 
 
+SLIM, COMBINED = Slim(), Combined()
+
+
 def fields_of(line: bytes) -> tuple[str, Fields]:
-    """The format of one line and its fields; no fields if it is of no format that we know."""
-    return Slim.name, Slim().fields(line) or {}
+    """The format of one line and its fields; no fields if it is of no format that we know.
+
+    Each line is looked at by itself, so that a log whose format changed half-way is read, and so that it
+    does not matter where the log was cut.
+    """
+    if line.startswith(b"{"):
+        return Json.name, json_fields(line) or {}
+    log = SLIM if b"\t" in line else COMBINED
+    return log.name, log.fields(line) or {}
 
 
 def _format_of(block: Block) -> LogFormat:
-    return Slim()
+    """What most of the first lines are: only a matter of speed."""
+    lines = block.text[PAD:-PAD][:SAMPLE_BYTES].tobytes().split(b"\n")[:-1]
+    names = Counter(name for name, fields in map(fields_of, lines) if fields)
+    if not names or names.most_common(1)[0][0] != Json.name:
+        return COMBINED if names[COMBINED.name] > names[SLIM.name] else SLIM
+    objects = [line for line in lines if line.startswith(b"{") and record_of(line)]
+    usual = Counter(line.count(b'"') for line in objects).most_common(1)[0][0]
+    return Json(next(line for line in objects if line.count(b'"') == usual))

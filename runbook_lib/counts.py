@@ -132,7 +132,7 @@ class LogCounts:
         """The configuration revisions in the order in which they first answered."""
         first: dict[str, int] = {}
         for (revision, _, what), ticks, _ in self.ticks.items():
-            if what == "requests" and len(ticks):
+            if what == "requests" and revision != "-" and len(ticks):
                 first[str(revision)] = min(first.get(str(revision), int(ticks[0])), int(ticks[0]))
         return sorted(first, key=lambda name: (first[name], name))
 
@@ -220,7 +220,7 @@ Part = tuple[str, Group, Ints, Ints]
 
 def parts_of(rows: Rows, names: Names, window_s: int) -> Iterator[Part]:
     """(table, group, values, counts) of some rows: what a LogCounts is made of."""
-    revisions = [name.decode("ascii", "backslashreplace") for name in names.revisions]
+    revisions = [name.decode("ascii", "backslashreplace") or "-" for name in names.revisions]
     window = rows.at_ms // (window_s * 1000)
     a_window = rows.a_at_ms // (window_s * 1000)
     answered = rows.a_header_ms >= 0

@@ -32,9 +32,10 @@ def _word(text: bytes) -> np.uint64:
     return np.uint64(int.from_bytes(text, "little"))
 
 
-_FIRST = np.array([(1 << (8 * n)) - 1 for n in range(9)], dtype=np.uint64)
-_LAST = np.array([((1 << (8 * n)) - 1) << (64 - 8 * n) for n in range(9)], dtype=np.uint64)
-_ZEROS = _word(b"0" * 8) & ~_LAST
+FIRST_BYTES = np.array([(1 << (8 * n)) - 1 for n in range(9)], dtype=np.uint64)
+LAST_BYTES = np.array([((1 << (8 * n)) - 1) << (64 - 8 * n) for n in range(9)], dtype=np.uint64)
+"""Masks of the first and the last n bytes of a word, in the order of the text."""
+_ZEROS = _word(b"0" * 8) & ~LAST_BYTES
 _U = [np.uint64(n) for n in range(65)]
 
 
@@ -57,9 +58,7 @@ class Block:
 def _digits(words: Words) -> tuple[Ints, Mask]:
     """The number of eight ASCII digits in each word, and whether all eight are digits."""
     high = np.uint64(0xF0F0F0F0F0F0F0F0)
-    ok = ((words & high) | (((words + np.uint64(0x0606060606060606)) & high) >> _U[4])) == np.uint64(
-        0x3333333333333333
-    )
+    ok = ((words & high) | (((words + np.uint64(0x0606060606060606)) & high) >> _U[4])) == np.uint64(0x3333333333333333)
     value = words & np.uint64(0x0F0F0F0F0F0F0F0F)
     value = (value * _U[10] + (value >> _U[8])) & np.uint64(0x00FF00FF00FF00FF)
     value = (value * np.uint64(100) + (value >> _U[16])) & np.uint64(0x0000FFFF0000FFFF)
@@ -71,7 +70,7 @@ def _tail(block: Block, span: Span) -> tuple[Words, Ints]:
     """The last eight bytes of each field, zero digits where it is shorter, and its length, at most 8."""
     start, end = span
     length = np.minimum(end - start, 8)
-    return (block.words[end - 8] & _LAST[length]) | _ZEROS[length], length
+    return (block.words[end - 8] & LAST_BYTES[length]) | _ZEROS[length], length
 
 
 def read_int(block: Block, span: Span) -> Ints:
@@ -111,8 +110,8 @@ def read_name(block: Block, span: Span, known: Sequence[bytes]) -> Ints:
     start, end = span
     length = end - start
     short = np.minimum(length, 8)
-    first = block.words[start] & _FIRST[short]
-    last = block.words[end - 8] & _LAST[short]
+    first = block.words[start] & FIRST_BYTES[short]
+    last = block.words[end - 8] & LAST_BYTES[short]
     code = np.full(len(start), NOTHING, dtype=np.int64)
     for position, name in enumerate(known):
         same = (length == len(name)) & (first == _word(name[:8]))
