@@ -53,6 +53,49 @@ def test_what_a_mac_has_not_is_not_found(lab: PracticeMac, command: str) -> None
     assert "command not found" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "stat -c %s file",
+        "date -d @0",
+        "date +%s%N",
+        "sed -i s/a/b/ file",
+        "grep -P a file",
+        "find . -printf x",
+        "cp --reflink=auto file other",
+        "xargs -d x true <file",
+        "head -n -1 file",
+        "readlink -e file",
+        "awk 'BEGIN { print systime() }'",
+        "rm --force other",
+    ],
+)
+def test_what_only_gnu_has_is_refused(lab: PracticeMac, command: str) -> None:
+    done = ssh(lab, f"printf 'abc' >file; {command}")
+    assert done.returncode == 64, done.stderr
+    assert "refused by the practice Mac" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "out"),
+    [
+        ("stat -f %z file; stat -f '%Lp %N' file", "3\n644 file\n"),
+        ("date -u -r 0 +%Y; date -r 0 +%s", "1970\n0\n"),
+        ("sed -i '' s/a/x/ file; cat file", "xbc"),
+        ("sed -n -e 's/^a/--/p' file", "--bc"),
+        ("cp -cRp file copy; cat copy; rm copy", "abc"),
+        ("cp -c file copy; cp -p copy other; cat other; rm -f copy other", "abc"),
+        ("find . -name 'fil*' -type f", "./file\n"),
+        ("head -c 2 file; tail -c 1 file", "abc"),
+        ("grep -c abc file; ls -d file; wc -c <file | tr -d ' '", "1\nfile\n3\n"),
+        ("awk -v n=1 '{ print n, length($0) }' file", "1 3\n"),
+        ("ps -o pid= -p $$ | wc -l | tr -d ' '", "1\n"),
+    ],
+)
+def test_what_both_have_and_a_macs_own_spelling_work(lab: PracticeMac, command: str, out: str) -> None:
+    assert ssh(lab, f"printf abc >file; chmod 644 file; {command}").stdout == out
+
+
 def test_scripts_run_as_sh_on_standard_input_and_codes_come_back(lab: PracticeMac) -> None:
     assert ssh(lab, "exit 42").returncode == 42
     words = ["ssh", "-F", str(lab.layout.ssh_config), "practice-mac", "/bin/sh -s"]

@@ -33,6 +33,11 @@ NOT_ON_A_MAC = (
     ),
     *("tac", "shuf", "numfmt", "sha256sum", "sha1sum", "md5sum", "gtar", "watch", "getent", "ldd", "strace"),
 )
+LIKE_A_MAC = (
+    *("stat", "date", "sed", "readlink", "xargs", "mv", "ln", "cp", "du", "df", "grep", "find", "awk", "head", "tail"),
+    *("ls", "rm", "mkdir", "rmdir", "touch", "chmod", "chown", "wc", "cut", "tr", "uniq", "tee", "basename", "dirname"),
+    *("cat", "ps", "mktemp"),
+)
 
 
 def make(layout: Layout, port: int) -> None:
@@ -53,8 +58,10 @@ def make(layout: Layout, port: int) -> None:
     write(layout.bin / "mac-session", session, 0o755)
     write(layout.bin / "launchctl", python_script("launchctl.py", layout.root), 0o755)
     write(layout.bin / "plutil", python_script("plutil.py"), 0o755)
-    for command in NOT_ON_A_MAC:
-        write(layout.bin / command, template("not-on-a-mac.sh"), 0o755)
+    if os.uname().sysname != "Darwin":
+        for commands, text in ((NOT_ON_A_MAC, "not-on-a-mac.sh"), (LIKE_A_MAC, "like-a-mac.sh")):
+            for command in commands:
+                write(layout.bin / command, template(text), 0o755)
 
 
 def start(layout: Layout) -> None:

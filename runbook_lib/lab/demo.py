@@ -1,0 +1,58 @@
+"""The demo: a fresh practice Mac, traffic, and a whole rollout on it; or the same with one fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from runbook_lib import parameters
+from runbook_lib.evidence import Run
+from runbook_lib.lab import faults, traffic
+from runbook_lib.lab.mac import Gateway, PracticeMac
+from runbook_lib.mac import Mac
+from runbook_lib.page import summary
+from runbook_lib.probes import probe_pulse
+from runbook_lib.rollout import Outcome, run_region
+from runbook_lib.step import STEPS
+
+TRAFFIC_LIMIT_S = 1200.0
+Say = Callable[[str], None]
+
+
+def run_demo(root: Path, gateway: Gateway, fault: str | None, say: Say, keep: bool = False) -> Outcome:
+    """Roll a canary out on a fresh practice Mac; `fault` is injected before the step where it bites."""
+    mac = PracticeMac(root, gateway, say)
+    mac.down()
+    if (old := Run.current("lab")) and not old.is_closed:
+        old.close("the practice Mac was taken down")
+    mac.up()
+
+    def before_step(step: str) -> None:
+        if fault and STEPS.index(step) + 1 == faults.FAULTS[fault].step:
+            say(f"fault: {faults.inject(mac, fault).says}")
+
+    try:
+        traffic.start(mac.layout, traffic.RATES[gateway], TRAFFIC_LIMIT_S)
+        outcome = run_region("lab", say, before_step=before_step)
+        weight_pct = _weight_pct()
+        sent = traffic.stop(mac.layout)
+        faults.clear(mac)
+    finally:
+        if not keep:
+            mac.down()
+    run = Run.current("lab")
+    if run is not None:
+        say(f"\n{summary(run.directory).to_string(index=False)}\n")
+        say(f"page: {run.directory / 'index.html'}")
+    say(f"traffic: {sent.get('sent', 0)} webhooks sent, {sent.get('ok', 0)} answered 2xx")
+    say(f"canary's weight: {weight_pct:g} %, verdict: {outcome.answer}" + (f", {outcome.reason}" if fault else ""))
+    return outcome
+
+
+def _weight_pct() -> float:
+    """The weight as nginx runs it, asked once more at the end."""
+    run = Run.current("lab")
+    if run is None:
+        return 0.0
+    with Mac.connect(parameters.load("lab"), run.ledger()) as connected:
+        return probe_pulse(connected).weight_pct
