@@ -260,8 +260,8 @@ def free_port() -> int:
 
 def npm(*words: str, cwd: Path) -> str:
     command = [str(NODE), str(NPM_CLI), *words, "--no-audit", "--no-fund", "--no-update-notifier"]
-    env = {name: value for name, value in os.environ.items() if name.lower().startswith(("npm_", "http", "no_p"))}
-    env |= {"PATH": PATH, "HOME": os.environ.get("HOME", str(cwd))}
+    # The user's own environment: it may hold the proxy and the certificates that npm needs.
+    env = os.environ | {"PATH": PATH}
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     return done.stdout
