@@ -26,7 +26,7 @@ def _apply_one(mac: Mac, proposal: Proposal) -> dict[str, Any]:
         mac.ledger.append(event, proposal.what, reason=proposal.done_already or "dry run")
         return {}
     with mac.ledger.change(
-        proposal.what, undo=proposal.undo, files=_hashes(proposal), **proposal.facts
+        proposal.what, undo=proposal.undo, hashes=_hashes(proposal), **proposal.facts
     ) as change:
         done = mac.host.change(proposal.script, *proposal.args, timeout_s=proposal.timeout_s)
         fields = done.fields()
@@ -42,11 +42,14 @@ def _apply_one(mac: Mac, proposal: Proposal) -> dict[str, Any]:
             )
         facts = dict(proposal.proof(mac, done))
         change.verified(**facts)
+    if "weight_pct" in proposal.facts:
+        mac.ledger.append("weight", f"the canary's weight is {proposal.facts['weight_pct']:g} %", **proposal.facts)
     return facts
 
 
 def drain(mac: Mac, why: str) -> None:
     """Send every new request to primary at once, by the drain file: no reload, no notebook, from every state."""
+    mac.ledger.append("drained", "every new request goes to primary", why=why)
     _touch(mac, "drain the canary", f': >"{mac.plan.drain_file}" && [ -e "{mac.plan.drain_file}" ]', why)
 
 

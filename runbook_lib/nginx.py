@@ -19,9 +19,7 @@ from runbook_lib.accesslog import LOG_FORMAT
 from runbook_lib.errors import ActionFailed, EvidenceError
 from runbook_lib.plan import Plan
 
-TEMPLATES = Environment(
-    loader=PackageLoader("runbook_lib"), undefined=StrictUndefined, keep_trailing_newline=True
-)
+TEMPLATES = Environment(loader=PackageLoader("runbook_lib"), undefined=StrictUndefined, keep_trailing_newline=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +52,19 @@ class Configuration:
     """The whole configuration as `nginx -T` dumps it, includes followed, every directive with file and line."""
 
     def __init__(self, dump: str, main: str) -> None:
-        parts = re.split(r"^# configuration file (.+):\n", dump, flags=re.MULTILINE)
-        self.files = dict(zip(parts[1::2], (text.removesuffix("\n") for text in parts[2::2]), strict=True))
+        self.files = self.split(dump)
         if main not in self.files:
             raise EvidenceError(f"nginx's dump holds no {main}, only {', '.join(self.files) or 'nothing'}")
         self.main = main
         root = Directive("main", (), main, 0, (), [])
         root.block.extend(self._directives(main, (root,)))  # type: ignore[union-attr]
         self.root = root
+
+    @staticmethod
+    def split(dump: str) -> dict[str, str]:
+        """The files of a dump: path to text."""
+        parts = re.split(r"^# configuration file (.+):\n", dump, flags=re.MULTILINE)
+        return dict(zip(parts[1::2], (text.removesuffix("\n") for text in parts[2::2]), strict=True))
 
     def walk(self, *names: str) -> Iterator[Directive]:
         """Every directive of these names, in file order."""
@@ -70,9 +73,7 @@ class Configuration:
     def _directives(self, file: str, within: tuple[Directive, ...]) -> list[Directive]:
         return list(self._expand(_parse(self.files[file], file), file, within))
 
-    def _expand(
-        self, parsed: list[dict[str, Any]], file: str, within: tuple[Directive, ...]
-    ) -> Iterator[Directive]:
+    def _expand(self, parsed: list[dict[str, Any]], file: str, within: tuple[Directive, ...]) -> Iterator[Directive]:
         for item in parsed:
             if item["directive"] == "include":
                 pattern = item["args"][0]
@@ -114,9 +115,7 @@ def proxies_to(configuration: Configuration, port: int) -> list[Directive]:
     """The proxy_pass directives that end at this loopback port, directly or through an upstream block."""
     local = re.compile(rf"(127\.0\.0\.1|localhost|\[::1\]):{port}$")
     groups = {
-        u.args[0]
-        for u in configuration.walk("upstream")
-        if any(local.match(s.args[0]) for s in u.find("server"))
+        u.args[0] for u in configuration.walk("upstream") if any(local.match(s.args[0]) for s in u.find("server"))
     }
     found = []
     for proxy in configuration.walk("proxy_pass"):
@@ -203,14 +202,11 @@ def adopt(plan: Plan, configuration: Configuration) -> str:
             )
         edits[proxy.line - 1] = [old.replace(f"proxy_pass {target}", "proxy_pass http://$openclaw_pool")]
     for server in {
-        p.within[-2] if p.within[-1].name == "location" else p.within[-1]
-        for p in _in_file(plan, configuration)
+        p.within[-2] if p.within[-1].name == "location" else p.within[-1] for p in _in_file(plan, configuration)
     }:
         first = (server.block or [])[0]
         if first.line == server.line:
-            raise ActionFailed(
-                f"{name} line {server.line}: write each directive of the server block on its own line"
-            )
+            raise ActionFailed(f"{name} line {server.line}: write each directive of the server block on its own line")
         indent = re.match(r"\s*", lines[first.line - 1])[0]  # type: ignore[index]
         own = edits.get(first.line - 1, [lines[first.line - 1]])
         edits[first.line - 1] = [f"{indent}include {plan.nginx.managed_dir}/server.conf;", *own]

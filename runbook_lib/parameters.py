@@ -15,7 +15,7 @@ from runbook_lib.errors import PlanError
 from runbook_lib.plan import Plan, Section
 
 Lines = dict[tuple[str, ...], int]
-STEP_PARAMETERS = {"dry_run", "decision", "restore_primary", "why"}
+STEP_PARAMETERS = {"dry_run", "restore_primary"}
 
 
 def project_root(start: Path | None = None) -> Path:

@@ -93,6 +93,11 @@ class Step:
             report.banner(verdict, f"{self.name} in {self.plan.region}"), report.checks_table(verdict)
         )
 
+    def drain(self, why: str) -> None:
+        """Every new request to primary, at once and without a reload."""
+        if not self.mac.dry_run:
+            drain(self.mac, why)
+
     def withdraw(self, why: str) -> None:
         """Canary to zero: at once by the drain file, then in the configuration."""
         drain(self.mac, why)

@@ -1,5 +1,6 @@
 // One handler on 127.0.0.1 and on [::1]: who asks, may they, and which part answers.
 import http from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { admin, ADMIN_PATH } from './admin.mjs';
 import { attribution, REFUSED } from './attribution.mjs';
 import { hooks, hooksPath } from './hooks.mjs';
@@ -7,6 +8,8 @@ import { isLiveness, isProbe, probe } from './probes.mjs';
 import { json, notFound, secure } from './replies.mjs';
 
 const KEEP_ALIVE_MS = 5000;
+// Rules about latency need a latency: a gateway that answers within a millisecond measures the machine's noise.
+const PACE_MS = Number(process.env.STANDIN_PACE_MS ?? 50);
 
 export function createServers(gateway) {
   const clientOf = attribution(gateway.config);
@@ -25,6 +28,7 @@ export function createServers(gateway) {
       return probe(gateway, request, response, url.pathname, detailed);
     }
     if (url.pathname === ADMIN_PATH && answerAdmin) return answerAdmin(request, response);
+    await sleep(PACE_MS * (0.8 + 0.4 * Math.random()));
     if (await gateway.faults.intercept(response)) return undefined;
     if (base && (url.pathname === base || url.pathname.startsWith(`${base}/`))) {
       return answerHook(request, response, { url, client, name: url.pathname.slice(base.length + 1) });

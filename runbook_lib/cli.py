@@ -1,0 +1,158 @@
+"""What people type: `rollout VERB`. No logic here; each verb calls one function and prints what it answers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from runbook_lib import parameters
+from runbook_lib.errors import RunbookError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+lab = typer.Typer(no_args_is_help=True, help="The practice Mac: real SSH, nginx and plists on loopback.")
+app.add_typer(lab, name="lab")
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
+Regions = Annotated[list[str], typer.Argument(help="regions, as in parameters/<region>.yaml")]
+LAB = Path(".lab")
+
+
+class GatewayKind(StrEnum):
+    STANDIN = "standin"
+    OPENCLAW = "openclaw"
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def answer(value: Any, as_json: bool, text: Callable[[], str]) -> None:
+    say(json.dumps(value, indent=1, default=str) if as_json else text())
+
+
+@app.command()
+def plan(region: str, as_json: Json = False) -> None:
+    """Check a region's parameters without touching anything; every mistake at once."""
+    checked = parameters.load(region)
+    answer(checked.model_dump(), as_json, lambda: f"{region}: the plan is sound; nothing was touched")
+
+
+@app.command()
+def run(
+    regions: Regions,
+    through: Annotated[int, typer.Option(min=1, max=8, help="stop after this step")] = 8,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show every change and make none")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the next steps that may run; stops at gates, goes on where it stopped when run again."""
+    from runbook_lib.rollout import run_regions
+
+    outcomes = run_regions(regions, (lambda text: None) if as_json else say, through, dry_run)
+    answer([vars(o) for o in outcomes], as_json, lambda: "\n".join(_line(o) for o in outcomes))
+    raise typer.Exit(max((o.exit_code for o in outcomes), key=(0, 3, 1).index))
+
+
+def _line(outcome: Any) -> str:
+    return f"{outcome.region}: {outcome.step or 'all steps'} {outcome.answer}: {outcome.reason}"
+
+
+@app.command()
+def status(regions: Annotated[list[str] | None, typer.Argument()] = None, as_json: Json = False) -> None:
+    """Every region: step, verdict, weight."""
+    from runbook_lib import rollout
+
+    known = sorted(p.stem for p in (parameters.project_root() / "parameters").glob("*.yaml"))
+    table = rollout.status(regions or known)
+    answer(table.to_dict("records"), as_json, lambda: _text(table))
+
+
+@app.command()
+def drain(region: str, why: Annotated[str, typer.Option(help="goes into the ledger")] = "by hand") -> None:
+    """The canary at zero now: one file on the Mac, no reload, no notebook."""
+    from runbook_lib import rollout
+
+    say(rollout.drain_now(region, why))
+
+
+@app.command()
+def rollback(region: str) -> None:
+    """The snapshot restored and proven, from any step."""
+    from runbook_lib import rollout
+
+    outcome = rollout.roll_back(region, say)
+    raise typer.Exit(outcome.exit_code)
+
+
+@lab.command("up")
+def lab_up(gateway: Annotated[GatewayKind, typer.Option(help="the stand-in, or OpenClaw itself")] = GatewayKind.STANDIN) -> None:
+    """Start the practice Mac; quick and quiet when it runs already."""
+    _practice_mac(gateway).up()
+
+
+@lab.command("down")
+def lab_down() -> None:
+    """End what `lab up` started, and nothing else."""
+    _practice_mac().down()
+
+
+@lab.command("fault")
+def lab_fault(name: Annotated[str, typer.Argument(help="a fault, or `none` to clear all")]) -> None:
+    """Break something, so that a step has something to find."""
+    from runbook_lib.lab import faults
+
+    if name == "none":
+        faults.clear(_practice_mac())
+        return say("no fault is left")
+    fault = faults.inject(_practice_mac(), name)
+    return say(f"{fault.name}: {fault.says}; bites at step {fault.step}")
+
+
+@lab.command("traffic")
+def lab_traffic(
+    rate: Annotated[float, typer.Option(min=0.1, max=500, help="webhooks a second")] = 100,
+    for_s: Annotated[float, typer.Option(min=1, max=3600, help="seconds")] = 600,
+) -> None:
+    """Send a steady mix of webhooks through the practice Mac's nginx, in the background."""
+    from runbook_lib.lab import traffic
+
+    say(f"sending; counts in {traffic.start(_practice_mac().layout, rate, for_s)}")
+
+
+@lab.command("demo")
+def lab_demo(
+    fault: Annotated[str | None, typer.Option(help="inject this fault where it bites")] = None,
+    gateway: Annotated[GatewayKind, typer.Option(help="the stand-in, or OpenClaw itself")] = GatewayKind.STANDIN,
+    keep: Annotated[bool, typer.Option("--keep", help="leave the practice Mac up")] = False,
+) -> None:
+    """A whole rollout on a fresh practice Mac."""
+    from runbook_lib.lab.demo import run_demo
+
+    mac = _practice_mac(gateway)
+    raise typer.Exit(run_demo(mac.layout.root, mac.kind, fault, say, keep).exit_code)
+
+
+def _practice_mac(gateway: GatewayKind = GatewayKind.STANDIN) -> Any:
+    from runbook_lib.lab.mac import PracticeMac
+
+    return PracticeMac(parameters.project_root() / LAB, gateway.value, say)
+
+
+def _text(table: pd.DataFrame) -> str:
+    return table.to_string(index=False)
+
+
+def main() -> None:
+    """The console script: a RunbookError is one message on standard error, and its exit code."""
+    try:
+        app()
+    except RunbookError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(error.exit_code) from None

@@ -1,0 +1,151 @@
+"""Raising the canary's weight: to the slice first, then in steps, each gated by what the step before showed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import pandas as pd
+
+from runbook_lib.actions import apply
+from runbook_lib.collect import collect_log, collect_samples, settle
+from runbook_lib.counts import LogCounts
+from runbook_lib.evidence import Run
+from runbook_lib.judge import SHARE_CONFIDENCE, judge_reload, judge_share
+from runbook_lib.mac import Mac
+from runbook_lib.observation import judge_gateways, judge_traffic
+from runbook_lib.plan import Plan
+from runbook_lib.probes import probe_nginx, probe_pulse
+from runbook_lib.statistics import interval
+from runbook_lib.verdict import Answer, Check, Hop, Verdict
+from runbook_lib.weight import propose_weight, ramp
+
+
+SAMPLED_S = 60  # memory and readiness are judged over at least the last minute
+
+
+def slice_of(plan: Plan) -> float:
+    """The first weight: the slice; a standby gets none, only synthetic probes."""
+    return 0.0 if plan.topology == "primary_standby" else plan.traffic.slice_pct
+
+
+def steps_of(plan: Plan, from_pct: float) -> list[float]:
+    """The weights up to 100 %. Article: "raise in 10% steps"; a standby is promoted by one swap.
+
+    >>> steps_of(plan, 70)      # doctest: +SKIP
+    [80.0, 90.0, 100.0]
+    """
+    if plan.topology == "primary_standby":
+        return [100.0]
+    count = int((100 - from_pct) // plan.traffic.step_pct)
+    steps = [from_pct + plan.traffic.step_pct * n for n in range(1, count + 1)]
+    return steps if steps and steps[-1] == 100 else [*steps, 100.0]
+
+
+def raise_weight(mac: Mac, to_pct: float) -> str:
+    """Raise the weight, ramped where nginx has no slow_start; answers the revision that runs then."""
+    pulse = probe_pulse(mac)
+    weights = ramp(pulse.weight_pct, to_pct, probe_nginx(mac).has_slow_start)
+    for number, weight_pct in enumerate(weights):
+        if number:
+            time.sleep(mac.plan.traffic.ramp_s / len(weights))
+        apply(mac, propose_weight(mac, weight_pct))
+    return probe_pulse(mac).revision
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What a raise showed: the log under the configuration before it, and under the one after."""
+
+    weight_pct: float
+    before: LogCounts
+    after: LogCounts
+
+    def quantiles(self) -> pd.DataFrame:
+        """Response p95 by gateway: gateway, before_ms, after_ms (NaN without a response), before_count, after_count."""
+        sides = {
+            phase: counts.quantiles(windows=False).query("metric == 'response'").set_index("gateway")
+            for phase, counts in (("before", self.before), ("after", self.after))
+        }
+        table = pd.DataFrame(index=pd.Index(["primary", "canary"], name="gateway"))
+        for phase, frame in sides.items():
+            table[f"{phase}_ms"] = frame["p95_ms"].astype(float)
+        for phase, frame in sides.items():
+            table[f"{phase}_count"] = frame["requests_count"].reindex(table.index, fill_value=0)
+        return table.reset_index()
+
+    def share(self) -> dict[str, float]:
+        """What plot_share draws: asked_pct, arrived_pct, and the bounds of the 99.9 % interval."""
+        canary, total = _split(self.after)
+        low, high = interval(canary, total, SHARE_CONFIDENCE)
+        return {
+            "asked_pct": self.weight_pct,
+            "arrived_pct": 100 * canary / total if total else 0.0,
+            "low_pct": 100 * float(low),
+            "high_pct": 100 * float(high),
+        }
+
+
+def measure(mac: Mac, run: Run, revision: str) -> Raised:
+    """Let traffic pass under `revision`, then set it beside what passed while the canary was dark."""
+    after = settle(mac, run, revision)
+    dark = [e["detail"]["revision"] for e in run.ledger().events("weight") if e["detail"]["weight_pct"] == 0]
+    before_revision = dark[-1] if dark else ""
+    return Raised(float(revision[1:7] or 0), collect_log(mac, run).select(revision=before_revision), after)
+
+
+def judge(mac: Mac, raised: Raised) -> list[Check]:
+    """The share that arrived, and response p95 right after the reload (article: more than 35 % up)."""
+    if mac.plan.topology == "primary_standby":
+        reason = "a standby gets synthetic probes and no slice; its weight stays 0 until the swap"
+        return [Check("no slice", Answer.PASS, reason, Hop.RUNBOOK)]
+    canary, total = _split(raised.after)
+    return [
+        judge_share(canary, total, raised.weight_pct),
+        *judge_reload(raised.before, raised.after, mac.plan.thresholds),
+    ]
+
+
+def promote(mac: Mac, run: Run) -> tuple[pd.DataFrame, Verdict]:
+    """Raise step by step to 100 %, judging after each; stops at the first step that is not a pass.
+
+    One row a step: weight_pct, requests_count, answer, reason.
+    """
+    rows, verdict = [], Verdict()
+    for weight_pct in steps_of(mac.plan, probe_pulse(mac).weight_pct):
+        revision = raise_weight(mac, weight_pct)
+        counts = settle(mac, run, revision, min(mac.plan.traffic.promote_every_s, mac.plan.observation.wait_s))
+        samples = collect_samples(mac, run)
+        recent = pd.Timestamp.now("UTC") - pd.Timedelta(seconds=max(SAMPLED_S, mac.plan.traffic.promote_every_s))
+        verdict = Verdict.of(
+            [
+                *judge_traffic(counts, mac.plan.thresholds, weight_pct),
+                *judge_gateways(samples[samples["at"] >= recent], mac.plan.thresholds, weight_pct),
+            ]
+        )
+        rows.append(
+            (weight_pct, _split(counts)[1], str(verdict.answer), "; ".join(verdict.reasons) or "all checks passed")
+        )
+        if verdict.answer is not Answer.PASS:
+            break
+    return pd.DataFrame(rows, columns=["weight_pct", "requests_count", "answer", "reason"]), verdict
+
+
+def weights(run: Run) -> pd.DataFrame:
+    """The weights as the ledger has them: at (aware UTC), weight_pct."""
+    rows = [(e["at"], e["detail"]["weight_pct"]) for e in run.ledger().events("weight")]
+    frame = pd.DataFrame(rows, columns=["at", "weight_pct"])
+    return frame.assign(at=pd.to_datetime(frame["at"], utc=True))
+
+
+def judge_promoted(mac: Mac) -> list[Check]:
+    """Does the canary serve everything?"""
+    pulse = probe_pulse(mac)
+    answer = Answer.PASS if pulse.weight_pct == 100 else Answer.INCONCLUSIVE
+    reason = f"the canary's weight is {pulse.weight_pct:g} of 100 %"
+    return [Check("promoted", answer, reason, Hop.RUNBOOK, pulse.weight_pct, 100.0, "%")]
+
+
+def _split(counts: LogCounts) -> tuple[int, int]:
+    canary = counts.total("canary", "requests")
+    return canary, canary + counts.total("primary", "requests")

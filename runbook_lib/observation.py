@@ -1,0 +1,171 @@
+"""Step 7: watching the slice for as long as the plan says, from what the Mac recorded by itself."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from runbook_lib.collect import collect_log, collect_samples
+from runbook_lib.counts import LogCounts
+from runbook_lib.errors import StepNotReady
+from runbook_lib.evidence import Run
+from runbook_lib.judge import judge_backlog, judge_rss, judge_windows
+from runbook_lib.mac import Mac
+from runbook_lib.thresholds import Thresholds
+from runbook_lib.verdict import Answer, Check, Hop, Verdict
+
+NOT_READY_SAMPLES = 3  # in a row: one slow answer is not an outage, three are
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen since the slice was set. samples as in sentinel.parse_samples, counts of one revision."""
+
+    since: pd.Timestamp
+    weight_pct: float
+    counts: LogCounts
+    samples: pd.DataFrame
+    needed_s: float
+    every_s: float
+
+    @property
+    def observed_s(self) -> float:
+        """How long both gateways were sampled since; time without samples was not observed."""
+        if self.samples.empty:
+            return 0.0
+        steps = self.samples.drop_duplicates("at")["at"].diff().dt.total_seconds().iloc[1:]
+        return float(steps.clip(upper=3 * self.every_s).sum())
+
+    @property
+    def is_whole(self) -> bool:
+        return self.observed_s >= self.needed_s - 2 * self.every_s
+
+    def windows(self) -> pd.DataFrame:
+        """counts.totals by window and gateway."""
+        return self.counts.totals()
+
+    def error_ratios(self) -> pd.DataFrame:
+        """What plot_error_ratio draws: at, gateway, error_pct, low_pct, high_pct."""
+        totals = self.counts.totals()
+        return pd.DataFrame(
+            {
+                "at": totals["window_at"],
+                "gateway": totals["gateway"],
+                "error_pct": 100 * totals["error_ratio"],
+                "low_pct": 100 * totals["error_low_ratio"],
+                "high_pct": 100 * totals["error_high_ratio"],
+            }
+        )
+
+    def four_lines(self) -> pd.DataFrame:
+        """The article's dashboard: at, gateway, rss_mb, cpu_pct, in_flight_count, failed_connects_count.
+
+        In flight and failed upstream connects are nginx's, by window of the log; the rest is the sentinel's.
+        """
+        totals = self.counts.totals().rename(columns={"window_at": "at"})
+        logged = totals[["at", "gateway", "in_flight_count", "failed_connects_count"]].sort_values("at")
+        samples = self.samples.drop(columns="in_flight_count").sort_values("at")
+        if logged.empty or samples.empty:
+            return samples.assign(in_flight_count=float("nan"), failed_connects_count=float("nan"))
+        window = pd.Timedelta(seconds=self.counts.window_s)
+        samples = samples.assign(at=samples["at"].astype("datetime64[us, UTC]"))
+        logged = logged.assign(at=logged["at"].astype("datetime64[us, UTC]"))
+        return pd.merge_asof(samples, logged, on="at", by="gateway", tolerance=window)
+
+
+def observe(mac: Mac, run: Run) -> Observation:
+    """Collect until the observation is whole, it fails, or the plan's wait is over; it goes on from what it has.
+
+    Raises StepNotReady where no weight was set in this run.
+    """
+    section = mac.plan.observation
+    weight = run.ledger().last("weight")
+    if weight is None:
+        raise StepNotReady(f"nothing to observe in {mac.plan.region}: no weight was set in run {run.name}")
+    since = pd.Timestamp(weight["at"])
+    give_up = time.monotonic() + section.wait_s
+    while True:
+        counts = collect_log(mac, run).select(revision=weight["detail"]["revision"])
+        samples = collect_samples(mac, run)
+        seen = Observation(
+            since,
+            float(weight["detail"]["weight_pct"]),
+            counts,
+            samples[samples["at"] >= since],
+            section.observe_s,
+            section.sample_every_s,
+        )
+        failed = Verdict.of(judge_evidence(seen, mac.plan.thresholds)).answer is Answer.FAIL
+        if mac.dry_run or seen.is_whole or failed or time.monotonic() >= give_up:
+            return seen
+        time.sleep(min(section.window_s, 5 * section.sample_every_s, max(0.1, give_up - time.monotonic())))
+
+
+def judge(mac: Mac, seen: Observation) -> list[Check]:
+    """All rules over the whole observation, and whether it is long enough to be believed."""
+    hours = f"{seen.observed_s / 3600:.2f} of {seen.needed_s / 3600:.2f} h observed"
+    left_s = max(0.0, seen.needed_s - seen.observed_s)
+    again = datetime.fromtimestamp(time.time() + left_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    long_enough = Check(
+        "observed long enough",
+        Answer.PASS if seen.is_whole else Answer.INCONCLUSIVE,
+        hours + ("" if seen.is_whole else f"; the Mac records by itself, run this step again after {again}"),
+        Hop.RUNBOOK,
+        measured=seen.observed_s,
+        threshold=seen.needed_s,
+        unit="s",
+        samples_count=len(seen.samples),
+    )
+    return [long_enough, *judge_evidence(seen, mac.plan.thresholds)]
+
+
+def judge_evidence(seen: Observation, thresholds: Thresholds) -> list[Check]:
+    return [
+        *judge_traffic(seen.counts, thresholds, seen.weight_pct),
+        *judge_gateways(seen.samples, thresholds, seen.weight_pct),
+    ]
+
+
+def judge_traffic(counts: LogCounts, thresholds: Thresholds, weight_pct: float) -> list[Check]:
+    """What the access log says; nothing for a standby, which has no traffic to be judged by."""
+    return list(judge_windows(counts, thresholds, asked_pct=weight_pct).checks) if weight_pct > 0 else []
+
+
+def judge_gateways(samples: pd.DataFrame, thresholds: Thresholds, weight_pct: float) -> list[Check]:
+    """What the sentinel sampled: both ready, memory not apart, no backlog."""
+    checks = [_judge_ready(samples, name, hop) for name, hop in (("primary", Hop.PRIMARY), ("canary", Hop.CANARY))]
+    by_gateway = {str(name): part for name, part in samples.groupby("gateway")}
+    rss = {name: part["rss_mb"].dropna().tail(60).mul(2**20).tolist() for name, part in by_gateway.items()}
+    checks.append(judge_rss(rss, thresholds, same_weight=weight_pct == 50, needed_count=3))
+    backlogs = {name: part["backlog_jobs"].dropna() for name, part in by_gateway.items()}
+    return [*checks, *judge_backlog({n: int(b.iloc[-1]) if len(b) else None for n, b in backlogs.items()}, thresholds)]
+
+
+def _judge_ready(samples: pd.DataFrame, name: str, hop: Hop) -> Check:
+    """Article: prove both gateways by active probes; a frozen process keeps its port and connect time near zero."""
+    own = samples[samples["gateway"] == name].sort_values("at")
+    bad_at_end = int((~own["ready"].astype(bool))[::-1].cummin().sum())
+    ready = int(own["ready"].sum())
+    if own.empty:
+        return Check(
+            f"{name} ready",
+            Answer.INCONCLUSIVE,
+            f"{name}: 0 samples of readiness",
+            hop,
+            remedy="is the sentinel running?",
+        )
+    answer = Answer.FAIL if bad_at_end >= NOT_READY_SAMPLES else Answer.INCONCLUSIVE if bad_at_end else Answer.PASS
+    return Check(
+        f"{name} ready",
+        answer,
+        f"{name}: /readyz was 200 in {ready} of {len(own)} samples, not in the last {bad_at_end} ({NOT_READY_SAMPLES} in a row fail)",
+        hop,
+        measured=float(bad_at_end),
+        threshold=float(NOT_READY_SAMPLES - 1),
+        unit="samples",
+        samples_count=len(own),
+        remedy=f"look at launchd's last exit and {name}'s log; fix {name}, do not tune nginx",
+    )

@@ -1,0 +1,107 @@
+"""The quarterly rehearsal: nginx stopped on purpose, both gateways alive on loopback, people paged, nginx back.
+
+Article: "stop nginx intentionally, confirm launchd still keeps both gateways alive on loopback, and verify your
+incident bot pages the right humans".
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from runbook_lib import matrix
+from runbook_lib.actions import apply
+from runbook_lib.errors import ActionFailed
+from runbook_lib.host import Completed
+from runbook_lib.incident import page_incident, wait_confirmed
+from runbook_lib.mac import Mac
+from runbook_lib.onmac import script
+from runbook_lib.probes import probe_matrix
+from runbook_lib.proposal import Proposal
+from runbook_lib.verdict import Check
+
+STARTS_ITSELF_AFTER_S = 120  # nginx comes back even when the connection is lost meanwhile
+ANSWERS_WITHIN_S = 15
+
+
+def propose_stop(mac: Mac) -> Proposal:
+    """Stop nginx, with a timer on the Mac that starts it again if nobody does."""
+    section, domain = mac.plan.nginx, mac.plan.runtime.launchd_domain
+    return Proposal(
+        "stop nginx on purpose",
+        script("stop_job.sh")
+        + f'( sleep {STARTS_ITSELF_AFTER_S}; launchctl bootstrap "$1" "$4" ) >/dev/null 2>&1 </dev/null &\n',
+        args=(domain, section.label, "20", section.plist),
+        commands=(
+            f"launchctl bootout {domain}/{section.label}",
+            f"(sleep {STARTS_ITSELF_AFTER_S}; launchctl bootstrap {domain} {section.plist}) &   # if nobody does",
+        ),
+        proof=_prove_stopped,
+        undo=f"launchctl bootstrap {domain} {section.plist}",
+    )
+
+
+def propose_start(mac: Mac) -> Proposal:
+    """Start nginx again; proven when the public address answers."""
+    section, domain = mac.plan.nginx, mac.plan.runtime.launchd_domain
+    return Proposal(
+        "start nginx again",
+        script("start_job.sh"),
+        args=(domain, section.label, section.plist, "20"),
+        commands=(f"launchctl bootstrap {domain} {section.plist}",),
+        proof=_prove_answers,
+        undo="nothing: nginx runs as before",
+    )
+
+
+def rehearse(mac: Mac) -> tuple[pd.DataFrame, pd.DataFrame, list[Check]]:
+    """Stop nginx, look at both gateways, page and wait for the confirmation, start nginx whatever happened.
+
+    Answers the times (what, took_s), the matrix of both gateways while nginx was down, and the page's checks.
+    """
+    page_id = f"rehearsal-{uuid.uuid4().hex[:8]}"
+    notify = mac.vault.resolve(mac.plan.incident.notify).value if mac.plan.incident.notify else None
+    took: list[tuple[str, float]] = []
+    started = time.monotonic()
+    apply(mac, propose_stop(mac))
+    took.append(("stop nginx", time.monotonic() - started))
+    try:
+        direct = probe_matrix(mac, through_nginx=False)
+        took.append(("both gateways asked", time.monotonic() - started))
+        title = f"Rehearsal: nginx is down in {mac.plan.region}"
+        body = (
+            f"Stopped on purpose; it comes back by itself within {STARTS_ITSELF_AFTER_S} s. Please confirm this page."
+        )
+        checks = [page_incident(notify, title, body, page_id)]
+        checks.append(wait_confirmed(mac.plan.incident.confirm_url, page_id, mac.plan.incident.confirm_timeout_s))
+        took.append(("page confirmed", time.monotonic() - started))
+    finally:
+        apply(mac, propose_start(mac))
+        took.append(("nginx back", time.monotonic() - started))
+    return pd.DataFrame(took, columns=["what", "took_s"]), direct, checks
+
+
+def _prove_stopped(mac: Mac, done: Completed) -> Mapping[str, Any]:
+    if done.fields().get("result") != "gone":
+        raise ActionFailed(f"{mac.host.name}: nginx did not stop: {done.fields().get('detail', done.stderr)}")
+    return {"took_s": round(done.duration_s, 1)}
+
+
+def _prove_answers(mac: Mac, done: Completed) -> Mapping[str, Any]:
+    token = mac.vault.resolve(mac.plan.webhooks.hooks_token)
+    give_up = time.monotonic() + ANSWERS_WITHIN_S
+    while True:
+        outside = matrix.ask_from_outside(mac.plan, token)
+        if outside["ok"].all():
+            return {"answers": len(outside)}
+        if time.monotonic() > give_up:
+            first = outside[~outside["ok"]].iloc[0]
+            raise ActionFailed(
+                f"{mac.host.name}: nginx was started but {first['request']} from outside got {first['status']} "
+                f"{str(first['body'])[:200]} for {ANSWERS_WITHIN_S} s. Look at its error log NOW: {mac.plan.nginx.error_log}"
+            )
+        time.sleep(0.5)

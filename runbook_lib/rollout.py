@@ -1,0 +1,146 @@
+"""Running a rollout: which step may run next, its notebook executed, the page made anew."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from runbook_lib import parameters
+from runbook_lib.actions import drain
+from runbook_lib.evidence import Run
+from runbook_lib.execution import execute
+from runbook_lib.mac import Mac
+from runbook_lib.page import summary, write_page
+from runbook_lib.probes import probe_pulse
+from runbook_lib.step import STEPS
+from runbook_lib.verdict import Answer
+
+EXIT_CODES = {Answer.PASS: 0, Answer.FAIL: 1, Answer.INCONCLUSIVE: 3}
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How far a region came: the last step that ran, its answer, and why it stopped where it did."""
+
+    region: str
+    run: str
+    step: str
+    answer: Answer
+    reason: str
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.answer]
+
+
+def next_step(run: Run | None) -> str | None:
+    """The first step without a pass; None where the rollout is done."""
+    if run is None or run.is_closed:
+        return STEPS[0]
+    return next((name for name in STEPS if run.answer(name) != Answer.PASS), None)
+
+
+def run_region(
+    region: str,
+    say: Say,
+    through: int = len(STEPS),
+    dry_run: bool = False,
+    before_step: Callable[[str], None] = lambda step: None,
+) -> Outcome:
+    """Run a region's next steps until one does not pass or `through` is reached. Raises PlanError before any."""
+    parameters.load(region)
+    given = {**_sections(region), "dry_run": dry_run}
+    if dry_run:
+        return _run_dry(region, given, say, through)
+    outcome = Outcome(region, "", "", Answer.PASS, "nothing left to do")
+    while (name := next_step(Run.current(region))) and STEPS.index(name) < through:
+        before_step(name)
+        outcome = run_step(region, name, given, say)
+        if outcome.answer is not Answer.PASS or name == STEPS[-1]:
+            break
+    return outcome
+
+
+def run_step(region: str, name: str, given: Mapping[str, Any], say: Say) -> Outcome:
+    """Execute one notebook for a region and say how it ended."""
+    started = time.monotonic()
+    run = Run.current(region)
+    if run is None or run.is_closed:
+        run = Run.start(region)
+    error = execute(name, given, run.directory)
+    answer = run.answer(name)
+    verdict = Answer(answer) if answer else Answer.FAIL if error else Answer.INCONCLUSIVE
+    if error and verdict is Answer.PASS:
+        verdict = Answer.FAIL
+    write_page(run.directory)
+    reason = error or "passed"
+    say(f"{region}  {name:<24} {verdict:<12} {time.monotonic() - started:5.1f} s  {reason if error else ''}".rstrip())
+    return Outcome(region, run.name, name, verdict, reason)
+
+
+def run_regions(regions: list[str], say: Say, through: int = len(STEPS), dry_run: bool = False) -> list[Outcome]:
+    """Several regions side by side, two at a time; each stops by itself."""
+    for region in regions:
+        parameters.load(region)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return list(pool.map(lambda region: run_region(region, say, through, dry_run), regions))
+
+
+def status(regions: list[str]) -> pd.DataFrame:
+    """Every region: region, run, step, verdict, weight_pct, drained, as the ledgers have it."""
+    rows = []
+    for region in regions:
+        run = Run.current(region)
+        if run is None:
+            rows.append((region, "", "", "", 0.0, False))
+            continue
+        steps = summary(run.directory)
+        done = steps[steps["verdict"] != "not run"]
+        last = done.iloc[-1] if len(done) else {"step": "", "verdict": ""}
+        weight = run.ledger().last("weight", "drained")
+        drained = bool(weight and weight["event"] == "drained")
+        pct = 0.0 if weight is None or drained else float(weight["detail"]["weight_pct"])
+        rows.append((region, run.name, last["step"], last["verdict"], pct, drained))
+    return pd.DataFrame(rows, columns=["region", "run", "step", "verdict", "weight_pct", "drained"])
+
+
+def drain_now(region: str, why: str) -> str:
+    """The canary at zero, by the drain file; works from every state, with or without a run."""
+    plan = parameters.load(region)
+    run = Run.current(region) or Run.start(region)
+    with Mac.connect(plan, run.ledger("drain")) as mac:
+        drain(mac, why)
+        pulse = probe_pulse(mac)
+    return f"{region}: drained; new requests go to primary ({pulse.revision or 'no managed configuration'} is loaded)"
+
+
+def roll_back(region: str, say: Say) -> Outcome:
+    """The rollback notebook for a region's current run."""
+    parameters.load(region)
+    return run_step(region, "rollback", _sections(region), say)
+
+
+def _run_dry(region: str, given: Mapping[str, Any], say: Say, through: int) -> Outcome:
+    run = Run.rehearsal(region)
+    for name in STEPS[:through]:
+        started = time.monotonic()
+        error = execute(name, given, run.directory)
+        say(
+            f"{region}  {name:<24} {'stopped' if error else 'dry run':<12} {time.monotonic() - started:5.1f} s  {error}".rstrip()
+        )
+        if error:
+            return Outcome(region, run.name, name, Answer.INCONCLUSIVE, error)
+    return Outcome(region, run.name, STEPS[through - 1], Answer.PASS, "dry run: nothing was changed")
+
+
+def _sections(region: str) -> dict[str, Any]:
+    """The parameters file as papermill's -f would inject it."""
+    values: dict[str, Any] = yaml.safe_load(parameters.parameters_file(region).read_text(encoding="utf-8"))
+    return values
