@@ -154,8 +154,7 @@ def _tell(mac: PracticeMac, **said: float) -> None:
     _canary_state(mac)
     path = _faults_file(mac.layout)
     before = json.loads(path.read_text()) if path.is_file() else {}
-    part = write(path.with_suffix(".part"), json.dumps({**before, **said}), 0o600)
-    part.replace(path)
+    write(path, json.dumps({**before, **said}), 0o600)
 
 
 def _help(mac: PracticeMac, name: str, *words: object) -> None:

@@ -148,12 +148,13 @@ def template(name: str, **values: object) -> str:
 
 
 def write(path: Path, text: str, mode: int = 0o644) -> Path:
-    """Write a whole file with exactly this mode, whatever the umask."""
+    """Put a whole file there with exactly this mode, whatever the umask, also while the old one is being run."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+    part = path.with_name(f"{path.name}.part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), mode)
         file.write(text)
-    return path
+    return part.replace(path)
 
 
 def python_script(name: str, *arguments: object) -> str:

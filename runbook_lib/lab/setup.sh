@@ -10,7 +10,7 @@ stamp=.venv/ready
 say() { printf 'setup: %s\n' "$*"; }
 has() { command -v "$1" >/dev/null 2>&1; }
 as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
-fingerprint() { cat requirements.lock pyproject.toml "$0" | cksum; }
+fingerprint() { cat requirements.lock pyproject.toml runbook_lib/lab/setup.sh | cksum; }
 
 # command:package, as Debian has it
 debian_commands='nginx:nginx sshd:openssh-server ssh:openssh-client ssh-keygen:openssh-client rsync:rsync
