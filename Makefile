@@ -1,0 +1,54 @@
+# make demo                      a whole rollout on the practice Mac
+# make demo GATEWAY=openclaw     the same with the real OpenClaw instead of the stand-in
+# make demo FAULT=canary-5xx     the same with one fault: it must end in a fail, so make ends with an error
+# make test [ARGS="-k plan"]     every test but those that install OpenClaw; make test-openclaw runs these
+# make lint | format | lock | bench | clean
+BIN = .venv/bin
+RUN_DEMO = $(BIN)/rollout lab demo $(if $(GATEWAY),--gateway $(GATEWAY)) $(if $(FAULT),--fault $(FAULT))
+SCRIPTS = $(wildcard runbook_lib/onmac/*.sh runbook_lib/lab/*.sh runbook_lib/lab/templates/*.sh)
+# Scripts in onmac/ run inside a function, with variables that the library sets: SC2154 and SC2034 are not theirs.
+SHELLCHECK = $(BIN)/shellcheck --shell=sh --exclude=SC2154,SC2034
+NBSTRIPOUT = $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill"
+BENCH = $(wildcard tests/bench_accesslog.py)
+CACHES = .pytest_cache .mypy_cache .ruff_cache .hypothesis build
+
+.PHONY: demo test test-openclaw lint format lock bench clean setup
+.DEFAULT_GOAL = demo
+
+demo: setup
+	@$(RUN_DEMO)
+
+test: setup
+	@$(BIN)/python -m pytest -m "not openclaw" $(ARGS)
+
+test-openclaw: setup
+	@$(BIN)/python -m pytest -m openclaw $(ARGS)
+
+lint: setup
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(NBSTRIPOUT) --verify notebooks/*.ipynb
+	@$(SHELLCHECK) $(SCRIPTS)
+
+format: setup
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+	@$(NBSTRIPOUT) notebooks/*.ipynb
+
+# The environment is made from the lock, so uv comes with setup where it can be had.
+lock: setup
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+		--generate-hashes --all-extras pyproject.toml -o requirements.lock --custom-compile-command "make lock"
+
+bench: setup
+	@$(if $(BENCH),$(BIN)/python $(BENCH),echo "there is no tests/bench_accesslog.py")
+
+# Runs are records: outputs/ stays, and so does .venv.
+clean:
+	@[ ! -x $(BIN)/rollout ] || $(BIN)/rollout lab down
+	@rm -rf .lab $(CACHES) *.egg-info
+	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+setup:
+	@sh runbook_lib/lab/setup.sh
