@@ -19,14 +19,16 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 lab = typer.Typer(no_args_is_help=True, help="The practice Mac: real SSH, nginx and plists on loopback.")
 app.add_typer(lab, name="lab")
 
-Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
-Regions = Annotated[list[str], typer.Argument(help="regions, as in parameters/<region>.yaml")]
-LAB = Path(".lab")
-
 
 class GatewayKind(StrEnum):
     STANDIN = "standin"
     OPENCLAW = "openclaw"
+
+
+Gateway = Annotated[GatewayKind, typer.Option(help="the stand-in, or OpenClaw itself")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
+Regions = Annotated[list[str], typer.Argument(help="regions, as in parameters/<region>.yaml")]
+LAB = Path(".lab")
 
 
 def say(text: str) -> None:
@@ -92,7 +94,7 @@ def rollback(region: str) -> None:
 
 
 @lab.command("up")
-def lab_up(gateway: Annotated[GatewayKind, typer.Option(help="the stand-in, or OpenClaw itself")] = GatewayKind.STANDIN) -> None:
+def lab_up(gateway: Gateway = GatewayKind.STANDIN) -> None:
     """Start the practice Mac; quick and quiet when it runs already."""
     _practice_mac(gateway).up()
 
@@ -129,7 +131,7 @@ def lab_traffic(
 @lab.command("demo")
 def lab_demo(
     fault: Annotated[str | None, typer.Option(help="inject this fault where it bites")] = None,
-    gateway: Annotated[GatewayKind, typer.Option(help="the stand-in, or OpenClaw itself")] = GatewayKind.STANDIN,
+    gateway: Gateway = GatewayKind.STANDIN,
     keep: Annotated[bool, typer.Option("--keep", help="leave the practice Mac up")] = False,
 ) -> None:
     """A whole rollout on a fresh practice Mac."""
@@ -156,3 +158,7 @@ def main() -> None:
     except RunbookError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(error.exit_code) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,7 @@ Verified against openclaw 2026.9.6; the practice Mac's stand-in answers the same
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from runbook_lib.plan import GatewaySection, Plan
@@ -81,6 +82,12 @@ def explain(status: int, body: str) -> str:
     if status == 503 and "gateway-draining" in body:
         return "503: the gateway is draining"
     return {401: "401: wrong token", 413: "413: over 262,144 bytes", 429: "429: 20 bad tokens in 60 s"}.get(status, "")
+
+
+def findings(text: str) -> str:
+    """What config validation or doctor found, a sentence each, from their JSON; the end of the text if it has none."""
+    messages = dict.fromkeys(re.findall(r'"message":\s*"((?:[^"\\]|\\.)*)"', text))
+    return "; ".join(messages) or text[-300:].strip()
 
 
 def explain_exit(last_exit: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from runbook_lib import gateway
 from runbook_lib.launchd import lint_plist
 from runbook_lib.mac import Mac
 from runbook_lib.verdict import Check, Hop, passed_if
@@ -16,7 +17,7 @@ def judge(findings: pd.DataFrame) -> list[Check]:
             row["exit_status"] == 0,
             f"{row['gateway']} {row['tool']}",
             f"{row['gateway']}: {row['tool']} ended with {row['exit_status']} after {row['took_s']} s"
-            + (f": {str(row['findings'])[-300:].strip()}" if row["exit_status"] else ""),
+            + (f": {gateway.findings(str(row['findings']))}" if row["exit_status"] else ""),
             Hop.CANARY if row["gateway"] == "canary" else Hop.PRIMARY,
             f"mend {row['gateway']}'s configuration; fix the gateway that is named, not nginx",
         )

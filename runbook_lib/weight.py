@@ -25,9 +25,7 @@ def propose_weight(mac: Mac, weight_pct: float) -> Proposal:
     """
     nginx = probe_nginx(mac)
     if nginx.configuration is None:
-        raise ActionFailed(
-            f"{mac.host.name}: nginx -t fails before any change: {nginx.test_text}. Mend that first"
-        )
+        raise ActionFailed(f"{mac.host.name}: nginx -t fails before any change: {nginx.test_text}. Mend that first")
     wanted = render(mac.plan, nginx.configuration, weight_pct, nginx.has_slow_start)
     before = {path: nginx.configuration.files.get(path, "") for path in wanted.files}
     running = probe_pulse(mac).revision
@@ -72,7 +70,7 @@ def propose_files(
         commands=(
             f"{sudo}{section.binary} -t -c {section.conf}",
             f"{sudo}kill -HUP $(cat {section.pid_file})",
-            f"curl http://127.0.0.1:{section.probe_port}/__rollout   # until 5 new connections in a row answer {expect}",
+            f"curl http://127.0.0.1:{section.probe_port}/__rollout   # until 5 in a row answer {expect}",
         ),
         proof=_prove_reload,
         undo=undo,
@@ -97,12 +95,16 @@ def _prove_reload(mac: Mac, done: Completed) -> Mapping[str, Any]:
 
 
 def ramp(from_pct: float, to_pct: float, has_slow_start: bool) -> list[float]:
-    """The weights on the way up: one where nginx has slow_start, else at most RAMP_POINTS_PCT at a time.
+    """The weights on the way up: one where nginx has slow_start, else at most RAMP_POINTS_PCT at a time from zero.
+
+    A canary that serves already is warm: slow_start would not ramp it either.
 
     >>> ramp(0, 12, False)
     [4.0, 8.0, 12.0]
+    >>> ramp(12, 22, False)
+    [22]
     """
-    if has_slow_start or to_pct <= from_pct:
+    if has_slow_start or from_pct > 0 or to_pct <= from_pct:
         return [to_pct]
     count = math.ceil((to_pct - from_pct) / RAMP_POINTS_PCT)
     return [round(from_pct + (to_pct - from_pct) * n / count, 2) for n in range(1, count + 1)]
