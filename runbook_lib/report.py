@@ -130,7 +130,7 @@ def commands(lines: Sequence[str]) -> Shown:
 
 
 def settings(mapping: Mapping[str, Any]) -> Shown:
-    """Every effective setting, one a row, keys joined with dots. Secrets must be references here already."""
+    """Every effective setting, one a row, keys joined with dots, folded away in HTML. Secrets are references here."""
     rows = [(key, _setting(value)) for key, value in _flat(mapping)]
     return Shown(_render("settings", rows), "\n".join(f"{key}: {value}" for key, value in rows))
 

@@ -39,9 +39,18 @@ class Step:
         self._verdict: Verdict | None = None
 
     def settings(self) -> Shown:
-        """The effective plan, as the executed notebook records it."""
-        facts = {"run": self.run.name, "step": self.name, "dry_run": self.mac.dry_run}
-        return report.settings({**facts, **self.plan.model_dump()})
+        """Which run this is, and the effective plan, as the executed notebook records it."""
+        plan = self.plan
+        facts = {
+            "region": plan.region,
+            "run": self.run.name,
+            "dry run": "yes: nothing is changed" if self.mac.dry_run else "no",
+            "topology": plan.topology,
+            "primary": f"{plan.primary.label} on {plan.primary.address}",
+            "canary": f"{plan.canary.label} on {plan.canary.address}",
+        }
+        known = pd.DataFrame({"setting": facts.keys(), "value": facts.values()})
+        return report.together(report.table(known, self.name), report.settings(plan.model_dump()))
 
     def keep(self, name: str, frame: pd.DataFrame, caption: str = "") -> Shown:
         """Keep a table with the run's evidence and show it."""
