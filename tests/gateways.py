@@ -153,6 +153,7 @@ def environment(state_dir: Path, config_path: Path) -> dict[str, str]:
         "OPENCLAW_SKIP_CRON": "1",
         "OPENCLAW_SKIP_GMAIL_WATCHER": "1",
         "OPENCLAW_SKIP_BROWSER_CONTROL_SERVER": "1",
+        "STANDIN_PACE_MS": "0",  # what is asked here is what a gateway answers, not how fast
     }
 
 
