@@ -93,13 +93,18 @@ def test_dead_canary_stays_dead_although_launchd_relaunches(lab: PracticeMac, ca
 
 
 def test_dead_canary_by_force_is_for_gateways_that_cannot_be_told(lab: PracticeMac, canary: str) -> None:
-    real = PracticeMac(lab.layout.root, gateway="openclaw", say=lambda _: None)
-    faults.inject(real, "dead-canary")
+    notes = lab.layout.run / "lab.json"
+    built = notes.read_text()
+    notes.write_text(built.replace("standin", "openclaw"))
+    try:
+        faults.inject(lab, "dead-canary")
+        with pytest.raises(LabError, match="only the stand-in"):
+            faults.inject(lab, "backlog")
+    finally:
+        notes.write_text(built)
     assert status(f"{canary}/healthz") == 0
     time.sleep(1.5)
     assert status(f"{canary}/readyz") != 200
-    with pytest.raises(LabError, match="only the stand-in"):
-        faults.inject(real, "backlog")
 
 
 def test_frozen_canary_takes_connections_and_says_nothing(lab: PracticeMac, canary: str) -> None:
@@ -192,3 +197,5 @@ def test_every_fault_says_where_it_bites(lab: PracticeMac) -> None:
         assert fault.says
     with pytest.raises(LabError, match="there is no fault 'flood'; there are: taken-port"):
         faults.inject(lab, "flood")
+    with pytest.raises(LabError, match="there is no practice Mac"):
+        faults.inject(PracticeMac(lab.layout.tmp), "backlog")

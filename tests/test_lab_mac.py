@@ -180,6 +180,8 @@ def test_up_again_is_quick_and_says_nothing(lab: PracticeMac) -> None:
     PracticeMac(lab.layout.root, say=said.append).up()
     assert time.monotonic() - started_at_s < 0.5
     assert said == []
+    with pytest.raises(LabError, match="has standin gateways"):
+        PracticeMac(lab.layout.root, gateway="openclaw").up()
 
 
 def test_what_was_killed_is_started_again(own_lab: PracticeMac) -> None:

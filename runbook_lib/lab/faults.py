@@ -54,6 +54,8 @@ def inject(mac: PracticeMac, name: str, for_s: float = FOR_S) -> Fault:
     """Break it. Raises LabError for an unknown name, or when what it breaks is not there yet."""
     if name not in FAULTS:
         raise LabError(f"there is no fault {name!r}; there are: {', '.join(FAULTS)}")
+    if not mac.layout.yaml.is_file():
+        raise LabError(f"there is no practice Mac in {mac.layout.root}; start it: rollout lab up")
     FAULTS[name].inject(mac, for_s)
     return FAULTS[name]
 

@@ -19,9 +19,6 @@ from typing import Any
 THROTTLE_S = 10  # launchd.plist(5): "by default, jobs will not be spawned more than once every 10 seconds"
 EXIT_TIMEOUT_S = 20  # launchd.plist(5), ExitTimeOut: what OpenClaw's own plist states too
 EX_CONFIG = 78  # what launchd reports when it cannot run the program or open its log
-_NAMES = "USAGE DATAERR NOINPUT NOUSER NOHOST UNAVAILABLE SOFTWARE OSERR OSFILE CANTCREAT IOERR"
-_NAMES += " TEMPFAIL PROTOCOL NOPERM CONFIG"
-SYSEXITS = {number: f"EX_{name}" for number, name in enumerate(_NAMES.split(), start=64)}
 
 OnProcess = Callable[[str, int | None], None]
 
@@ -153,70 +150,6 @@ class Job:
         finally:
             for descriptor in {out, err} - {DEVNULL}:
                 os.close(descriptor)
-
-    def printed(self) -> str:
-        """The shape of launchctl's output on macOS 14 and 15: one tab for the job, two for what nests."""
-        lines = [
-            f"active count = {int(self.process is not None)}",
-            f"path = {self.path}",
-            f"type = {'LaunchDaemon' if self.domain == 'system' else 'LaunchAgent'}",
-            f"state = {self.state}",
-            "",
-            f"program = {self.program}",
-            *_block("arguments", self.arguments),
-            "",
-            *([f"working directory = {self.spec['WorkingDirectory']}", ""] if "WorkingDirectory" in self.spec else []),
-            *(
-                f"{name} path = {self.spec[key]}"
-                for name, key in (("stdout", "StandardOutPath"), ("stderr", "StandardErrorPath"))
-                if key in self.spec
-            ),
-            *_block("default environment", ["PATH => /usr/bin:/bin:/usr/sbin:/sbin"]),
-            "",
-            *_block(
-                "environment",
-                [f"{key} => {value}" for key, value in {**self.own, "XPC_SERVICE_NAME": self.label}.items()],
-            ),
-            "",
-            f"domain = {self.domain}" + (" [100003]" if self.domain.startswith("gui/") else ""),
-            f"minimum runtime = {self.throttle_s}",
-            f"exit timeout = {self.spec.get('ExitTimeOut', EXIT_TIMEOUT_S)}",
-            f"runs = {self.runs}",
-            *([f"pid = {self.pid}"] if self.process else []),
-            self._ended(),
-            "",
-            *_block("resource coalition", ["type = resource", "state = active", "active count = 1"]),
-            "",
-            "spawn type = interactive (4)"
-            if self.spec.get("ProcessType") == "Interactive"
-            else "spawn type = daemon (3)",
-            f"job state = {'running' if self.process else 'exited'}",
-            "",
-            f"properties = {' | '.join(self._properties())}",
-        ]
-        body = "\n".join(f"\t{line}" if line else "" for line in lines)
-        return f"{self.domain}/{self.label} = {{\n{body}\n}}\n"
-
-    def _ended(self) -> str:
-        if self.last_exit is None:
-            return "last exit code = (never exited)"
-        if self.last_exit < 0:
-            return f"last terminating signal = {signal.strsignal(-self.last_exit)}: {-self.last_exit}"
-        name = SYSEXITS.get(self.last_exit)
-        return f"last exit code = {self.last_exit}" + (f": {name}" if name else "")
-
-    def _properties(self) -> list[str]:
-        named = {
-            "keepalive": "KeepAlive",
-            "runatload": "RunAtLoad",
-            "abandon process group": "AbandonProcessGroup",
-        }
-        set_here = [name for name, key in named.items() if self.spec.get(key)]
-        return [*set_here, *([] if "Program" in self.spec else ["inferred program"])]
-
-
-def _block(name: str, lines: list[str]) -> list[str]:
-    return [f"{name} = {{", *(f"\t{line}" for line in lines), "}"]
 
 
 def _append(path: str | None) -> int:

@@ -13,18 +13,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import plistlib
 import resource
 import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
-from xml.parsers.expat import ExpatError
 
 from runbook_lib.lab import processes
 from runbook_lib.lab.jobs import Job
 from runbook_lib.lab.layout import Layout
+from runbook_lib.lab.printed import printed
+from runbook_lib.lab.targets import definition, split, spoken
 
 Answer = tuple[int, str, str]
 SOFT_OPEN_FILES = 256  # what a launchd job on macOS starts with
@@ -79,7 +79,7 @@ class Launchd:
                 return 5, "", f"Bootstrap failed: 5: Input/output error\n{OFFER_RICHER}"
             return 125, "", "Bootstrap failed: 125: Domain does not support specified action\n"
         path = folder / name
-        spec = _definition(path)
+        spec = definition(path)
         label = spec.get("Label") if spec else None
         if spec is None or f"{domain}/{label}" in self.jobs or label in self._disabled():
             return 5, "", f"Bootstrap failed: 5: Input/output error\n{OFFER_RICHER}"
@@ -91,7 +91,7 @@ class Launchd:
     async def bootout(self, words: list[str], folder: Path, flags: set[str], **_: Any) -> Answer:
         target = words[0]
         if len(words) > 1:  # bootout DOMAIN PLIST
-            spec = _definition(folder / words[1]) or {}
+            spec = definition(folder / words[1]) or {}
             target = f"{target}/{spec.get('Label')}"
         job = self.jobs.get(target)
         if job is None:
@@ -111,17 +111,17 @@ class Launchd:
             rows = "".join(f"\t\t{job.pid or 0:>8} {_status(job):>7} \t{job.label}\n" for job in jobs)
             kind = "login" if target.startswith("gui/") else "user"
             return 0, f"{target} = {{\n\ttype = {kind}\n\tservices = {{\n{rows}\t}}\n}}\n", ""
-        domain, label = _split(target)
+        domain, label = split(target)
         if domain not in self.domains:
-            return 112, "", f"Bad request.\nCould not find domain for {_spoken(domain)}\n"
+            return 112, "", f"Bad request.\nCould not find domain for {spoken(domain)}\n"
         job = self.jobs.get(target)
-        return (0, job.printed(), "") if job else self._missing(domain, label)
+        return (0, printed(job), "") if job else self._missing(domain, label)
 
     async def kickstart(self, words: list[str], flags: set[str], **_: Any) -> Answer:
-        domain, label = _split(words[0])
+        domain, label = split(words[0])
         job = self.jobs.get(words[0])
         if domain not in self.domains:
-            return 112, "", f"Bad request.\nCould not find domain for {_spoken(domain)}\n"
+            return 112, "", f"Bad request.\nCould not find domain for {spoken(domain)}\n"
         if job is None:
             return self._missing(domain, label)
         pid = await job.kick(kill="k" in flags)
@@ -139,7 +139,7 @@ class Launchd:
         number = int(name) if name.isdigit() else signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
         job = self.jobs.get(target)
         if job is None:
-            return self._missing(*_split(target))
+            return self._missing(*split(target))
         return (0, "", "") if job.signal(number) else (3, "", "No process to signal.\n")
 
     async def listing(self, words: list[str], **_: Any) -> Answer:
@@ -163,7 +163,7 @@ class Launchd:
     def load_agents(self) -> None:
         """At login launchd loads what lies in LaunchAgents; here when it comes up again after being ended."""
         for path in sorted(self.layout.launch_agents.glob("*.plist")):
-            spec = _definition(path)
+            spec = definition(path)
             if spec and spec["Label"] not in self._disabled():
                 self._load(self.domains[0], path, spec)
 
@@ -190,10 +190,10 @@ class Launchd:
             processes.record(self.layout.run, f"job-{label}", pid)
 
     def _missing(self, domain: str, label: str) -> Answer:
-        return 113, "", f'Bad request.\n{GONE} "{label}" in domain for {_spoken(domain)}\n'
+        return 113, "", f'Bad request.\n{GONE} "{label}" in domain for {spoken(domain)}\n'
 
     def _override(self, target: str, disabled: bool) -> Answer:
-        domain, label = _split(target)
+        domain, label = split(target)
         if domain not in self.domains:
             verb = "disable" if disabled else "enable"
             return 125, "", f"Could not {verb} service: 125: Domain does not support specified action\n"
@@ -205,30 +205,6 @@ class Launchd:
 
     def _disabled(self) -> set[str]:
         return {label for label, off in self._overrides().items() if off}
-
-
-def _definition(path: Path) -> dict[str, Any] | None:
-    """The plist if launchd would take it: readable by all, writable by its owner alone, label and program."""
-    try:
-        mode = path.stat().st_mode
-        spec = plistlib.loads(path.read_bytes())
-    except (OSError, ValueError, ExpatError):
-        return None
-    arguments = spec.get("ProgramArguments") if isinstance(spec, dict) else None
-    whole = isinstance(spec, dict) and spec.get("Label") and (spec.get("Program") or arguments)
-    return spec if whole and mode & 0o022 == 0 and mode & 0o044 == 0o044 else None
-
-
-def _split(target: str) -> tuple[str, str]:
-    domain, slash, label = target.rpartition("/")
-    if not slash or (domain != "system" and "/" not in domain):
-        return target, ""
-    return domain, label
-
-
-def _spoken(domain: str) -> str:
-    kind, _, uid = domain.partition("/")
-    return {"gui": f"user gui: {uid}", "user": f"user: {uid}"}.get(kind, kind)
 
 
 def _status(job: Job) -> int:

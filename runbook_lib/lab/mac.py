@@ -43,8 +43,13 @@ class PracticeMac:
 
     def __init__(self, root: Path | str = ".lab", gateway: Gateway = "standin", say: Say = say_on_stdout) -> None:
         self.layout = Layout(Path(root).resolve())
-        self.kind: Gateway = gateway
+        self.asked: Gateway = gateway
         self.say = say
+
+    @property
+    def kind(self) -> Gateway:
+        """What its gateways are: as it was built, or as asked while there is none."""
+        return "openclaw" if self._notes().get("gateway", self.asked) == "openclaw" else "standin"
 
     @property
     def ports(self) -> ports.Ports:
@@ -60,18 +65,17 @@ class PracticeMac:
         wanted = ("outside", sshd.NAME, "launchd", f"job-{NGINX_LABEL}", f"job-{PRIMARY_LABEL}")
         if not self.layout.yaml.is_file() or not all(processes.find(run, name) for name in wanted):
             return False
-        return self._notes()["gateway"] == self.kind and _answers(f"http://127.0.0.1:{self.ports.primary}/readyz")
+        return _answers(f"http://127.0.0.1:{self.ports.primary}/readyz")
 
     def up(self) -> None:
         """Build and start what is not there yet. Nothing is said or done when all of it is up."""
         self._refuse_strangers()
         with self._locked():
+            if self.kind != self.asked:
+                raise LabError(f"the practice Mac has {self.kind} gateways; run `rollout lab down` first")
             if self.is_up():
                 return
             started_at_s = time.monotonic()
-            notes = self._notes()
-            if notes and notes["gateway"] != self.kind:
-                raise LabError(f"the practice Mac has {notes['gateway']} gateways; run `rollout lab down` first")
             self.say(f"practice Mac: bringing it up in {self.layout.root}")
             self._outside()
             with ThreadPoolExecutor(1) as beside:
@@ -109,7 +113,7 @@ class PracticeMac:
         notes = self._notes()
         found, listener = ports.claim(notes.get("base_port"))
         with listener:
-            self._note(base_port=found.base, gateway=self.kind)
+            self._note(base_port=found.base, gateway=self.asked)
             pages = self.layout.run / "pages.jsonl"
             words = ["-m", "runbook_lib.lab.outside", str(self.layout.registry), str(pages)]
             processes.start(self.layout.run, "outside", [sys.executable, *words], pass_fd=listener.fileno())
