@@ -42,9 +42,8 @@ quietly() {
 # Debian starts a service as soon as it is installed, and at every boot; the practice Mac starts its own.
 install_on_debian() {
     say "installing with apt-get: $*"
-    policy=/usr/sbin/policy-rc.d
-    if [ ! -e "$policy" ]; then
-        trap 'as_root rm -f "$policy"' EXIT
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        policy=/usr/sbin/policy-rc.d
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
         as_root chmod 755 "$policy"
     fi
@@ -113,8 +112,10 @@ is_ready() {
 }
 
 is_ready && exit 0
+policy=
 log=$(mktemp)
+trap 'rm -f "$log"; [ -z "$policy" ] || as_root rm -f "$policy"' EXIT
+trap 'exit 130' INT TERM
 install_commands
 install_environment
-rm -f "$log"
 say "ready"
