@@ -9,10 +9,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 import typer
 
 from runbook_lib import parameters
+from runbook_lib.console import text_table
 from runbook_lib.errors import RunbookError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -73,7 +73,7 @@ def status(regions: Annotated[list[str] | None, typer.Argument()] = None, as_jso
 
     known = sorted(p.stem for p in (parameters.project_root() / "parameters").glob("*.yaml"))
     table = rollout.status(regions or known)
-    answer(table.to_dict("records"), as_json, lambda: _text(table))
+    answer(table.to_dict("records"), as_json, lambda: text_table(table))
 
 
 @app.command()
@@ -145,10 +145,6 @@ def _practice_mac(gateway: GatewayKind = GatewayKind.STANDIN) -> Any:
     from runbook_lib.lab.mac import PracticeMac
 
     return PracticeMac(parameters.project_root() / LAB, gateway.value, say)
-
-
-def _text(table: pd.DataFrame) -> str:
-    return table.to_string(index=False)
 
 
 def main() -> None:

@@ -20,7 +20,6 @@ from runbook_lib.statistics import interval
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
 from runbook_lib.weight import propose_weight, ramp
 
-
 SAMPLED_S = 60  # memory and readiness are judged over at least the last minute
 
 

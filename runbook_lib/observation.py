@@ -161,7 +161,8 @@ def _judge_ready(samples: pd.DataFrame, name: str, hop: Hop) -> Check:
     return Check(
         f"{name} ready",
         answer,
-        f"{name}: /readyz was 200 in {ready} of {len(own)} samples, not in the last {bad_at_end} ({NOT_READY_SAMPLES} in a row fail)",
+        f"{name}: /readyz was 200 in {ready} of {len(own)} samples, not in the last {bad_at_end} "
+        f"({NOT_READY_SAMPLES} in a row fail)",
         hop,
         measured=float(bad_at_end),
         threshold=float(NOT_READY_SAMPLES - 1),

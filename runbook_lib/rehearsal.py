@@ -102,6 +102,7 @@ def _prove_answers(mac: Mac, done: Completed) -> Mapping[str, Any]:
             first = outside[~outside["ok"]].iloc[0]
             raise ActionFailed(
                 f"{mac.host.name}: nginx was started but {first['request']} from outside got {first['status']} "
-                f"{str(first['body'])[:200]} for {ANSWERS_WITHIN_S} s. Look at its error log NOW: {mac.plan.nginx.error_log}"
+                f"{str(first['body'])[:200]} for {ANSWERS_WITHIN_S} s. "
+                f"Look at its error log NOW: {mac.plan.nginx.error_log}"
             )
         time.sleep(0.5)

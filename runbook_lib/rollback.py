@@ -89,8 +89,9 @@ def propose_primary_state(mac: Mac, taken: Snapshot) -> list[Proposal]:
         'mkdir -p "$scratch" && "$@" backup restore "$archive" --target "$scratch" --json >/dev/null || return 1\n'
         'copy=$(dirname "$(find "$scratch" -path \'*/payload/*\' -name openclaw.json | head -n 1)")\n'
         'number=1; while [ -e "$state.before-rollback-$number" ]; do number=$((number + 1)); done\n'
-        'mv "$state" "$state.before-rollback-$number" && mv "$copy" "$state" && chmod 700 "$state" && rm -rf "$scratch" ||\n'
-        "    return 1\nprintf 'result\\trestored\\n'\n",
+        'mv "$state" "$state.before-rollback-$number" && mv "$copy" "$state" || return 1\n'
+        'chmod 700 "$state" && rm -rf "$scratch" || return 1\n'
+        "\nprintf 'result\\trestored\\n'\n",
         args=(taken.archive("primary"), section.state_dir, *gateway.command(mac.plan, section)),
         commands=(f"openclaw backup restore {taken.archive('primary')}", f"mv … {section.state_dir}"),
         undo=f"move {section.state_dir}.before-rollback-N back",

@@ -81,7 +81,7 @@ def run_step(region: str, name: str, given: Mapping[str, Any], say: Say) -> Outc
         verdict = Answer.FAIL
     write_page(run.directory)
     reason = error or "passed"
-    say(f"{region}  {name:<24} {verdict:<12} {time.monotonic() - started:5.1f} s  {reason if error else ''}".rstrip())
+    say(_progress(region, name, verdict, started, error))
     return Outcome(region, run.name, name, verdict, reason)
 
 
@@ -132,12 +132,14 @@ def _run_dry(region: str, given: Mapping[str, Any], say: Say, through: int) -> O
     for name in STEPS[:through]:
         started = time.monotonic()
         error = execute(name, given, run.directory)
-        say(
-            f"{region}  {name:<24} {'stopped' if error else 'dry run':<12} {time.monotonic() - started:5.1f} s  {error}".rstrip()
-        )
+        say(_progress(region, name, "stopped" if error else "dry run", started, error))
         if error:
             return Outcome(region, run.name, name, Answer.INCONCLUSIVE, error)
     return Outcome(region, run.name, STEPS[through - 1], Answer.PASS, "dry run: nothing was changed")
+
+
+def _progress(region: str, name: str, answer: str, started: float, reason: str) -> str:
+    return f"{region:<4} {name:<24} {answer:<12} {time.monotonic() - started:5.1f} s  {reason}".rstrip()
 
 
 def _sections(region: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runbook_lib import parameters
+from runbook_lib.console import text_table
 from runbook_lib.evidence import Run
 from runbook_lib.lab import faults, traffic
 from runbook_lib.lab.mac import Gateway, PracticeMac
@@ -42,7 +43,7 @@ def run_demo(root: Path, gateway: Gateway, fault: str | None, say: Say, keep: bo
             mac.down()
     run = Run.current("lab")
     if run is not None:
-        say(f"\n{summary(run.directory).to_string(index=False)}\n")
+        say(f"\n{text_table(summary(run.directory))}\n")
         say(f"page: {run.directory / 'index.html'}")
     say(f"traffic: {sent.get('sent', 0)} webhooks sent, {sent.get('ok', 0)} answered 2xx")
     say(f"canary's weight: {weight_pct:g} %, verdict: {outcome.answer}" + (f", {outcome.reason}" if fault else ""))
