@@ -6,8 +6,9 @@ import io
 import shutil
 
 import pandas as pd
+from rich import box
 from rich.console import Console
-from rich.table import Table, box
+from rich.table import Table
 
 WIDEST = 160
 
