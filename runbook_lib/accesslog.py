@@ -27,7 +27,7 @@ from runbook_lib.logrows import Names, Singles, rows_of
 
 __all__ = ["LOG_FIELDS", "LOG_FORMAT", "Cursor", "LogCounts", "LogFile", "Plan", "list_files", "plan_fetch", "read"]
 
-BLOCK_BYTES = 2 << 20
+BLOCK_BYTES = 4 << 20
 SAMPLE_BYTES = 65_536
 SHOWN_BYTES = 200
 TORN = b"\0 \0"

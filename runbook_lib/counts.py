@@ -29,9 +29,9 @@ import numpy as np
 
 from runbook_lib.errors import EvidenceError
 from runbook_lib.logcursor import Cursor
-from runbook_lib.logfields import NOTHING, Ints, Mask
+from runbook_lib.logfields import NOTHING, Ints
 from runbook_lib.logrows import GATEWAYS, NONE, Names, Rows
-from runbook_lib.tally import Group, Tally, seen
+from runbook_lib.tally import Cells, Group, Tally
 
 if TYPE_CHECKING:  # pandas takes longer to import than 20,000 lines take to read
     import pandas as pd
@@ -221,74 +221,72 @@ Part = tuple[str, Group, Ints, Ints]
 def parts_of(rows: Rows, names: Names, window_s: int) -> Iterator[Part]:
     """(table, group, values, counts) of some rows: what a LogCounts is made of."""
     revisions = [name.decode("ascii", "backslashreplace") or "-" for name in names.revisions]
-    window = rows.at_ms // (window_s * 1000)
-    a_window = rows.a_at_ms // (window_s * 1000)
-    answered = rows.a_header_ms >= 0
-    connected = rows.a_connect_ms >= 0
+    window, a_window = rows.at_ms // (window_s * 1000), rows.a_at_ms // (window_s * 1000)
+    by_request = Cells.of((window, rows.revision, rows.target))
+    by_attempt = Cells.of((a_window, rows.a_revision, rows.a_gateway))
+    by_worker = Cells.of((a_window, rows.a_revision, rows.a_pid, rows.a_gateway))
+    answered, connected = rows.a_header_ms >= 0, rows.a_connect_ms >= 0
     lasting = (rows.status == 101) | (rows.request_ms > LONG_LIVED_MS)
-    a_lasting = (rows.a_status == 101) | (rows.a_response_ms > LONG_LIVED_MS)
-    of_attempts = (
-        ("connect", rows.a_connect_ms, rows.a_connect_ms > 0),
-        ("header", rows.a_header_ms, answered),
-        ("response", rows.a_response_ms, answered & ~a_lasting),
-        ("waited", rows.a_response_ms, connected & ~answered),
+    responded = answered & (rows.a_response_ms >= 0) & (rows.a_status != 101) & (rows.a_response_ms <= LONG_LIVED_MS)
+    measured = (
+        ("connect", by_attempt, rows.a_connect_ms, rows.a_connect_ms > 0),
+        ("header", by_attempt, rows.a_header_ms, answered),
+        ("response", by_attempt, rows.a_response_ms, responded),
+        ("waited", by_attempt, rows.a_response_ms, connected & ~answered & (rows.a_response_ms >= 0)),
+        ("request", by_request, rows.request_ms, ~lasting & (rows.request_ms >= 0)),
+        ("long_lived", by_request, rows.request_ms, lasting & (rows.request_ms >= 0)),
     )
-    of_requests = (("request", rows.request_ms, ~lasting), ("long_lived", rows.request_ms, lasting))
-
-    def times(metric: str, ms: Ints, mask: Mask, where: tuple[Ints, Ints, Ints]) -> Iterator[Part]:
-        for (window, revision, gateway), values, counts in seen(where, ms, mask & (ms >= 0)):
-            group = (window * window_s, revisions[revision], GATEWAYS[gateway], metric)
-            yield "times", group, values, counts
-
-    for metric, ms, mask in of_attempts:
-        yield from times(metric, ms, mask, (a_window, rows.a_revision, rows.a_gateway))
-    for metric, ms, mask in of_requests:
-        yield from times(metric, ms, mask, (window, rows.revision, rows.target))
-
-    where = (a_window, rows.a_revision, rows.a_pid, rows.a_gateway)
-    mask = answered & ~a_lasting & (rows.a_pid >= 0) & (rows.a_response_ms >= 0)
-    for (start, revision, pid, gateway), values, counts in seen(where, two_digits(rows.a_response_ms), mask):
+    for metric, cells, ms, mask in measured:
+        for (start, revision, gateway), values, counts in cells.histograms(ms, mask):
+            yield "times", (start * window_s, revisions[revision], GATEWAYS[gateway], metric), values, counts
+    for (start, revision, pid, gateway), values, counts in by_worker.histograms(
+        two_digits(rows.a_response_ms), responded & (rows.a_pid >= 0)
+    ):
         yield "workers", (start * window_s, revisions[revision], pid, GATEWAYS[gateway]), values, counts
     yield from _ticks(rows, revisions, tick_of(window_s) * 1000)
 
 
 def _ticks(rows: Rows, revisions: list[str], tick_ms: int) -> Iterator[Part]:
-    started = rows.at_ms - np.maximum(rows.request_ms, 0)
     alone = rows.served == NONE
-    elsewhere = (rows.served != rows.target) & ~alone & (rows.target != NONE)
-    every, a_every = np.ones(len(rows.at_ms), bool), np.ones(len(rows.a_at_ms), bool)
     asked = rows.a_group == 0
-    waiting = (rows.a_connect_ms >= 0) & (rows.a_header_ms < 0)
-    requests = (
-        ("requests", rows.at_ms, every),
-        ("started", started, every),
-        ("answers_5xx", rows.at_ms, rows.status >= 500),
-        ("aborted_499", rows.at_ms, rows.status == 499),
-        ("upgraded_101", rows.at_ms, rows.status == 101),
-        ("taken_over", rows.at_ms, elsewhere),
-        ("own_5xx", rows.at_ms, alone & (rows.status >= 500)),
+    requests = Cells.of((rows.revision, rows.target, rows.at_ms // tick_ms))
+    starts = Cells.of((rows.revision, rows.target, (rows.at_ms - np.maximum(rows.request_ms, 0)) // tick_ms))
+    attempts = Cells.of((rows.a_revision, rows.a_gateway, rows.a_at_ms // tick_ms))
+    counted = (
+        (requests, "requests", None),
+        (starts, "started", None),
+        (requests, "answers_5xx", rows.status >= 500),
+        (requests, "aborted_499", rows.status == 499),
+        (requests, "upgraded_101", rows.status == 101),
+        (requests, "taken_over", (rows.served != rows.target) & ~alone & (rows.target != NONE)),
+        (requests, "own_5xx", alone & (rows.status >= 500)),
+        (attempts, "attempts", None),
+        (attempts, "attempts_5xx", rows.a_status >= 500),
+        (attempts, "failed_connects", asked & (rows.a_connect_ms < 0) & (rows.a_status >= 0)),
+        (attempts, "no_live", ~asked),
+        (attempts, "unanswered", (rows.a_connect_ms >= 0) & (rows.a_header_ms < 0) & (rows.a_status == NOTHING)),
+        (attempts, "zero_connects", rows.a_connect_ms == 0),
     )
-    attempts = (
-        ("attempts", a_every),
-        ("attempts_5xx", rows.a_status >= 500),
-        ("failed_connects", asked & (rows.a_connect_ms < 0) & (rows.a_status >= 0)),
-        ("no_live", ~asked),
-        ("unanswered", waiting & (rows.a_status == NOTHING)),
-        ("zero_connects", rows.a_connect_ms == 0),
-    )
-    for what, at_ms, mask in requests:
-        for (revision, gateway), ticks, counts in seen((rows.revision, rows.target), at_ms // tick_ms, mask):
-            yield "ticks", (revisions[revision], GATEWAYS[gateway], what), ticks, counts
-    for what, mask in attempts:
-        for (revision, gateway), ticks, counts in seen(
-            (rows.a_revision, rows.a_gateway), rows.a_at_ms // tick_ms, mask
-        ):
-            yield "ticks", (revisions[revision], GATEWAYS[gateway], what), ticks, counts
+    groups = {id(cells): cells.groups() for cells, _, _ in counted}
+    for cells, what, mask in counted:
+        if mask is not None and not mask.any():
+            continue
+        every = cells.count(mask)
+        for (revision, gateway), place in groups[id(cells)]:
+            found = np.flatnonzero(every[place])
+            if len(found):
+                group = (revisions[revision], GATEWAYS[gateway], what)
+                yield "ticks", group, cells.table[-1][place][found], every[place][found]
+
+
+TWO_DIGITS = np.array([n if n < 100 else n // 10 * 10 if n < 1000 else n // 100 * 100 for n in range(10_000)])
 
 
 def two_digits(ms: Ints) -> Ints:
     """Cut to the two leading digits: 0 to 99 as they are, 1234 becomes 1200."""
-    step = np.ones_like(ms)
-    for limit in (100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000):
-        step[ms >= limit] = limit // 10
-    return ms // step * step
+    cut = TWO_DIGITS[np.clip(ms, 0, len(TWO_DIGITS) - 1)]
+    large = np.flatnonzero(ms >= len(TWO_DIGITS))
+    if len(large):
+        step = 10 ** np.floor(np.log10(ms[large]) - 1).astype(np.int64)
+        cut[large] = ms[large] // step * step
+    return cut

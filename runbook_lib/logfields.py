@@ -28,14 +28,14 @@ ODD = -2
 """The value of a field that this file cannot read: several attempts, a huge number, or rubbish."""
 
 
-def _word(text: bytes) -> np.uint64:
+def word_of(text: bytes) -> np.uint64:
     return np.uint64(int.from_bytes(text, "little"))
 
 
 FIRST_BYTES = np.array([(1 << (8 * n)) - 1 for n in range(9)], dtype=np.uint64)
 LAST_BYTES = np.array([((1 << (8 * n)) - 1) << (64 - 8 * n) for n in range(9)], dtype=np.uint64)
 """Masks of the first and the last n bytes of a word, in the order of the text."""
-_ZEROS = _word(b"0" * 8) & ~LAST_BYTES
+_ZEROS = word_of(b"0" * 8) & ~LAST_BYTES
 _U = [np.uint64(n) for n in range(65)]
 
 
@@ -53,6 +53,14 @@ class Block:
     @classmethod
     def copy(cls, content: bytes) -> Block:
         return cls.of(np.frombuffer(bytes(PAD) + content + bytes(PAD), np.uint8))
+
+
+def first_byte(words: Words, byte: int) -> Ints:
+    """The place of the first such byte in each word, 8 if there is none (Mycroft's zero byte test)."""
+    ones, tops = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
+    zero = words ^ (ones * np.uint64(byte))
+    found = (zero - ones) & ~zero & tops
+    return (np.bitwise_count((found & (~found + _U[1])) - _U[1]) >> 3).astype(np.int64)
 
 
 def _digits(words: Words) -> tuple[Ints, Mask]:
@@ -113,14 +121,20 @@ def read_name(block: Block, span: Span, known: Sequence[bytes]) -> Ints:
     first = block.words[start] & FIRST_BYTES[short]
     last = block.words[end - 8] & LAST_BYTES[short]
     code = np.full(len(start), NOTHING, dtype=np.int64)
+    left_count = len(code)
     for position, name in enumerate(known):
-        same = (length == len(name)) & (first == _word(name[:8]))
+        if not left_count:
+            break
+        same = (length == len(name)) & (first == word_of(name[:8]))
         if len(name) > 8:
-            same &= last == _word(name[-8:])
+            same &= last == word_of(name[-8:])
         for offset in range(8, len(name) - 8, 8):
             rows = np.flatnonzero(same)
-            same[rows] = block.words[start[rows] + offset] == _word(name[offset : offset + 8])
+            same[rows] = block.words[start[rows] + offset] == word_of(name[offset : offset + 8])
+        if same.all():
+            return np.full(len(start), position, dtype=np.int64)
         code[same] = position
+        left_count -= int(np.count_nonzero(same))
     return code
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from runbook_lib.logfields import FIRST_BYTES, LAST_BYTES, ODD, PAD, Block, Bytes, Ints, Mask, Span, read_epoch_ms
+from runbook_lib.logfields import FIRST_BYTES, ODD, PAD, Block, Ints, Mask, Span, first_byte, read_epoch_ms, word_of
 from runbook_lib.logformats import Fields, Located, line_starts
 
 ALIASES = {
@@ -120,48 +120,100 @@ class Combined:
         return {"msec": _msec(found[1]), "status": found[3], "request_method": method, "uri": uri}
 
 
+@dataclass(frozen=True)
+class _Step:
+    """One value of the template: the constant text before it, what ends it, its length there, our name for it."""
+
+    literal: bytes
+    delimiter: int
+    length: int
+    name: str
+
+
 class Json:
     """JSON lines. nginx writes the same keys in the same order, so one line is the template of all.
 
-    A line whose quotes, keys and glue lie as in the template is read in whole blocks, any other one by the
-    json module.
+    All lines of a block are walked side by side, from value to value; a line that is not made like the
+    template is read by the json module.
     """
 
     name = "json"
 
     def __init__(self, template: bytes) -> None:
-        record = record_of(template) or {}
-        self._key_of = _keys(record)
-        self.names = frozenset(self._key_of)
-        quotes = [i for i, byte in enumerate(template) if byte == 34]
-        gaps = [template[a + 1 : b] for a, b in pairwise([*quotes, len(template)])]
-        self._places, fixed = _learn(gaps, {key.encode(): name for name, key in self._key_of.items()})
-        self._fixed = np.array(fixed, np.int64)
-        self._lengths = np.array([len(gaps[i]) + 1 for i in fixed], np.int64)
-        self._first_quote = quotes[0] if quotes else 0
-        self._width = len(quotes) + 1 if fixed else -1  # nothing learned: no line is like it
-        self._words = {place[0]: _last_word(gaps[place[0]]) for place in self._places.values()}
+        key_of = _keys(record_of(template) or {})
+        self.names = frozenset(key_of)
+        self._steps, self._tail = _learn(template, {key.encode(): name for name, key in key_of.items()})
 
     def locate(self, block: Block) -> Located:
-        text = block.text
-        marks, newline, starts, ends = _quoted_lines(block)
-        rows = np.flatnonzero(np.diff(newline, prepend=-1) == self._width)
-        grid = marks[newline[rows][:, None] + np.arange(1 - max(self._width, 1), 1)]
-        good = (text[starts[rows]] == 123) & (text[ends[rows] - 1] == 125)
-        good &= ~_with_backslash(text, ends)[rows] & (grid[:, 0] - starts[rows] == self._first_quote)
-        good &= (np.diff(grid, axis=1)[:, self._fixed] == self._lengths).all(axis=1)
-        for key, (mask, word) in self._words.items():
-            good &= block.words[grid[:, key + 1] - 8] & mask == word
-        grid, columns = grid[good], {}
-        for name, (_, first, after, last, before) in self._places.items():
-            columns[name] = (grid[:, first] + after, grid[:, last] - before)
-        return _located(columns, starts, ends, rows[good])
+        ends = np.flatnonzero(block.text[PAD:-PAD] == 10) + PAD
+        starts = line_starts(ends)
+        at, good = starts, np.full(len(ends), bool(self._steps))
+        columns: dict[str, Span] = {}
+        for step in self._steps:
+            good &= _has(block, at, step.literal, ends)
+            at = np.minimum(at + len(step.literal), ends)
+            end = np.minimum(at + _length_to(block, at, step, ends), ends)
+            if step.name:
+                columns[step.name] = (at, end)
+            at = end
+        good &= _has(block, at, self._tail, ends) & (at + len(self._tail) == ends)
+        if not good.all():
+            columns = {name: (start[good], end[good]) for name, (start, end) in columns.items()}
+        return _located(columns, starts, ends, np.flatnonzero(good))
 
     def read_at(self, block: Block, span: Span) -> Ints:
         return _read_times(block, span)
 
     def fields(self, line: bytes) -> Fields | None:
         return json_fields(line)
+
+
+def _has(block: Block, at: Ints, literal: bytes, ends: Ints) -> Mask:
+    """Whether the text at `at` begins and ends like `literal`: its first and its last eight bytes."""
+    first, length = word_of(literal[:8]), len(literal)
+    same: Mask = block.words[at] & FIRST_BYTES[min(length, 8)] == first
+    if length > 8:
+        same &= block.words[np.minimum(at + (length - 8), ends)] == word_of(literal[-8:])
+    return same
+
+
+def _length_to(block: Block, at: Ints, step: _Step, ends: Ints) -> Ints:
+    """How far it is to the delimiter, in each line. A text as long as the template's is tried first."""
+    length = np.full(len(at), step.length)
+    rest = None  # all
+    if step.length >= 8:
+        rest = np.flatnonzero(block.text[np.minimum(at + step.length, ends)] != step.delimiter)
+        length[rest] = 0
+    offset = 0
+    while rest is None or len(rest):
+        here = at if rest is None else at[rest]
+        found = first_byte(block.words[np.minimum(here + offset, ends)], step.delimiter)
+        if rest is None:
+            length = found
+            rest = np.flatnonzero(found == 8)
+        else:
+            length[rest] = offset + found
+            rest = rest[(found == 8) & (here + offset < ends[rest])]
+        offset += 8
+    return length
+
+
+VALUE = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|([^",{}\[\]\s]+))')
+
+
+def _learn(line: bytes, wanted: dict[bytes, str]) -> tuple[list[_Step], bytes]:
+    """The steps through a line, and what is left behind the last value; none if it is not a flat object."""
+    steps: list[_Step] = []
+    end = 0
+    for found in VALUE.finditer(line):
+        start, stop = found.span(2) if found[2] is not None else found.span(3)
+        literal = line[end:start]
+        steps.append(_Step(literal, line[stop], stop - start, wanted.get(found[1], "")))
+        end = stop
+    names = [step.name for step in steps if step.name]
+    glue = b"".join(step.literal for step in steps)[1:] + line[end:]
+    flat = not set(b"{[]") & set(glue) and len(names) == len(set(names)) == len(wanted)
+    return (steps, line[end:]) if flat and line[:1] == b"{" else ([], b"")
 
 
 def json_fields(line: bytes) -> Fields | None:
@@ -193,43 +245,3 @@ def _plain(name: str, value: object) -> bytes:
     if isinstance(value, float) or (isinstance(value, int) and name.endswith("_time")):
         return f"{value:.3f}".encode()
     return b"-" if value is None else str(value).encode("utf-8", "replace")
-
-
-def _last_word(key: bytes) -> tuple[np.uint64, np.uint64]:
-    length = min(len(key), 8)
-    return LAST_BYTES[length], np.uint64(int.from_bytes(key[-length:].rjust(8, b"\0"), "little"))
-
-
-def _with_backslash(text: Bytes, ends: Ints) -> Mask:
-    """Which lines have an escape anywhere: their values are not what their bytes say."""
-    found = np.zeros(len(ends) + 1, bool)
-    found[np.searchsorted(ends, np.flatnonzero(text[PAD:-PAD] == 92) + PAD)] = True
-    return found[:-1]
-
-
-Place = tuple[int, int, int, int, int]
-"""Of a value: its key's gap, the mark before it and the bytes between, the mark after it and the bytes between."""
-
-
-def _learn(gaps: list[bytes], wanted: dict[bytes, str]) -> tuple[dict[str, Place], list[int]]:
-    """Where the wanted values lie among the gaps between quotes, and the gaps that never change in length."""
-    places: dict[str, Place] = {}
-    fixed: list[int] = []
-    i = 0
-    while i + 1 < len(gaps):
-        name, glue = wanted.get(gaps[i]), gaps[i + 1]
-        if glue.strip() == b":":  # "key":"value","next"
-            fixed += [i, i + 1, i + 3]
-            if name:
-                places[name] = (i, i + 2, 1, i + 3, 0)
-            i += 4
-            continue
-        value = glue.strip(b":, }")  # "key":200,"next"
-        if not value or set(value) & set(b"{[]"):
-            return {}, []
-        fixed.append(i)
-        if name:
-            before = glue.index(value)
-            places[name] = (i, i + 1, before + 1, i + 2, len(glue) - before - len(value))
-        i += 2
-    return places, fixed

@@ -93,7 +93,7 @@ class Names:
         self._group_of = {f"openclaw_{name}".encode(): name for name in GATEWAYS[:2]}
         known = {address.encode(): name for address, name in upstreams.items()}
         self._gateway_of = {a: _code(name) for a, name in (self._group_of | known).items()}
-        self.addresses = [b"-", b"", *self._gateway_of]
+        self.addresses = [*known, b"-", b"", *self._group_of]  # the likely ones first
         self.revisions: list[bytes] = []
 
     def gateway(self, address: bytes) -> int:
@@ -125,8 +125,11 @@ def rows_of(block: Block, log: LogFormat, reader: LineReader, names: Names) -> t
     located = log.locate(block)
     rows, slow = _regular(block, log, located.columns, names)
     lines = _lines(block, (located.lines[0][slow], located.lines[1][slow])) + _lines(block, located.odd)
+    regular_count = len(slow) - int(slow.sum())
+    if not lines:
+        return rows, Singles(regular_count)
     single, singles = rows_of_lines(lines, reader, names)
-    singles.regular_count = len(slow) - int(slow.sum())
+    singles.regular_count = regular_count
     return Rows.joined([rows, single]), singles
 
 
@@ -176,9 +179,13 @@ def _regular(block: Block, log: LogFormat, columns: Mapping[str, Span], names: N
     for column in (a_status, connect_ms, header_ms, response_ms):
         slow |= alone & (column == ODD)
     keep, asked = ~slow, ~slow & alone
-    requests = (c[keep] for c in (at_ms, target, gateway, revision, status, request_ms))
+    requests = (at_ms, target, gateway, revision, status, request_ms)
     attempts = (at_ms, revision, pid, gateway, group, a_status, connect_ms, header_ms, response_ms)
-    return Rows(*requests, *(c[asked] for c in attempts)), slow
+    return Rows(*_picked(requests, keep), *_picked(attempts, asked)), slow
+
+
+def _picked(columns: Sequence[Ints], mask: Mask) -> Sequence[Ints]:
+    return columns if mask.all() else [column[mask] for column in columns]
 
 
 def _addresses(block: Block, columns: Mapping[str, Span], names: Names, count: int) -> tuple[Ints, Ints, Mask, Mask]:
