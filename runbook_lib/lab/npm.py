@@ -41,8 +41,14 @@ def make_commands(layout: Layout) -> None:
 def make_user_config(layout: Layout, registry: str | None) -> None:
     """The Mac user's own ~/.npmrc. With no registry of ours, npm's cache answers before the network does."""
     lines = [f"cache={layout.cache}/npm", "audit=false", "fund=false", "update-notifier=false"]
-    lines += [f"registry={registry}"] if registry else ["prefer-offline=true"]
+    lines += [f"registry={registry}"] if registry else ["prefer-offline=true", *_certificates()]
     write(layout.home / ".npmrc", "\n".join(lines) + "\n", 0o600)
+
+
+def _certificates() -> list[str]:
+    """The host's own certificate authority, which a session by SSH would not know."""
+    named = os.environ.get("NODE_EXTRA_CA_CERTS")
+    return [f"cafile={named}"] if named else []
 
 
 def pack_standin(layout: Layout) -> str:
