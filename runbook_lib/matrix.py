@@ -230,9 +230,7 @@ def judge(table: pd.DataFrame) -> list[Check]:
     checks = []
     for (hop, name), part in table.groupby(["hop", "gateway"], sort=False):
         bad = part[~part["ok"]]
-        at_fault = {"direct": Hop.CANARY if name == "canary" else Hop.PRIMARY, "outside": Hop.PATH}.get(
-            str(hop), Hop.NGINX
-        )
+        at_fault = _at_fault(table, str(hop), str(name))
         if bad.empty:
             slowest = part["total_ms"].max()
             reason = f"{name} {hop}: {len(part)} of {len(part)} requests as expected, the slowest took {slowest:.0f} ms"
@@ -254,3 +252,16 @@ def judge(table: pd.DataFrame) -> list[Check]:
             )
         )
     return checks
+
+
+def _at_fault(table: pd.DataFrame, hop: str, name: str) -> Hop:
+    """The innermost hop on this way that does not answer by itself: a dead gateway is not nginx's fault."""
+
+    def well(inner: str) -> bool:
+        return bool(table[(table["hop"] == inner) & (table["gateway"] == name)]["ok"].all())
+
+    if hop == "outside":
+        return Hop.PATH if well("nginx tls") else Hop.NGINX
+    if hop == "direct" or (name != "public" and not well("direct")):
+        return Hop.CANARY if name == "canary" else Hop.PRIMARY
+    return Hop.NGINX
