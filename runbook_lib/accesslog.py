@@ -64,7 +64,7 @@ def read(
         with closing(stream.content):
             _count(counts, stream, names, leave=last and growing)
         counts.left_bytes = stream.left_bytes
-        if stream.fetch is not None:
+        if stream.fetch is not None and (stream.read_bytes or counts.cursor is None):
             counts.cursor = stream.fetch.cursor(stream.read_bytes)
     return counts
 

@@ -81,8 +81,11 @@ def head_bytes_wanted(cursor: Cursor | None) -> int:
 
 
 def plan_fetch(files: Iterable[LogFile], cursor: Cursor | None) -> Plan:
-    """What was not read yet of a rotated set: the plain log, NAME.1, NAME.2.gz, NAME-20260506.gz and so on."""
-    ordered = _once(sorted(files, key=_age))
+    """What was not read yet of a rotated set: the plain log, NAME.1, NAME.2.gz, NAME-20260506.gz and so on.
+
+    An empty file is left alone: until nginx writes to it, it may still write to the one before.
+    """
+    ordered = _once(f for f in sorted(files, key=_age) if f.size_bytes)
     if cursor is None:
         return Plan(tuple(Fetch(f, 0) for f in ordered))
     known = [i for i, f in enumerate(ordered) if _is_known(f, cursor)]
@@ -94,8 +97,6 @@ def plan_fetch(files: Iterable[LogFile], cursor: Cursor | None) -> Plan:
 
 
 def _is_known(file: LogFile, cursor: Cursor) -> bool:
-    if cursor.head_bytes == 0:
-        return (file.device, file.inode) == (cursor.device, cursor.inode)
     same_head = (file.head_bytes, file.head_sha256) == (cursor.head_bytes, cursor.head_sha256)
     return same_head and (file.is_gz or file.size_bytes >= cursor.offset)
 
@@ -111,9 +112,9 @@ def _age(file: LogFile) -> tuple[int, int]:
 
 def _once(files: Iterable[LogFile]) -> list[LogFile]:
     """A file and its .gz may both be there while it is being packed: keep the plain one."""
-    kept: dict[object, LogFile] = {}
+    kept: dict[tuple[int, str], LogFile] = {}
     for file in files:
-        key = (file.head_bytes, file.head_sha256) if file.head_bytes else file.path
+        key = (file.head_bytes, file.head_sha256)
         if key not in kept or kept[key].is_gz:
             kept[key] = file
     return sorted(kept.values(), key=_age)

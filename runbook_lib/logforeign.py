@@ -186,14 +186,14 @@ def _length_to(block: Block, at: Ints, step: _Step, ends: Ints) -> Ints:
         length[rest] = 0
     offset = 0
     while rest is None or len(rest):
-        here = at if rest is None else at[rest]
-        found = first_byte(block.words[np.minimum(here + offset, ends)], step.delimiter)
+        here, limit = (at, ends) if rest is None else (at[rest], ends[rest])
+        found = first_byte(block.words[np.minimum(here + offset, limit)], step.delimiter)
         if rest is None:
             length = found
             rest = np.flatnonzero(found == 8)
         else:
             length[rest] = offset + found
-            rest = rest[(found == 8) & (here + offset < ends[rest])]
+            rest = rest[(found == 8) & (here + offset < limit)]
         offset += 8
     return length
 

@@ -26,7 +26,7 @@ def totals(counts: LogCounts, *, windows: bool = True, confidence: float = 0.99)
     share_ratio          float64           of all requests meant for primary or canary, the part of this one
     error_ratio          float64           attempts_5xx / attempts, NaN for none
     error_low_ratio, error_high_ratio      its exact interval at `confidence` (Clopper and Pearson)
-    in_flight_count      int64             most requests open at once at the end of a tick; only those logged by now
+    in_flight_count      int64             most requests open at once, of those logged by now
     """
     from runbook_lib.counts import TOTALS
 
@@ -38,16 +38,15 @@ def totals(counts: LogCounts, *, windows: bool = True, confidence: float = 0.99)
     long = pd.DataFrame(rows, columns=["at_s", "gateway", "what", "count"])
     long["window_s"] = long["at_s"] // counts.window_s * counts.window_s if windows else 0
     wide = long.pivot_table(index=["window_s", "gateway"], columns="what", values="count", aggfunc="sum", fill_value=0)
-    wide = wide.reindex(_index(long, counts.window_s, windows), fill_value=0).reindex(
-        columns=list(TOTALS), fill_value=0
-    )
+    index = _index(long, counts.window_s, windows)
+    wide = wide.reindex(index, fill_value=0).reindex(columns=list(TOTALS), fill_value=0)
     wide = wide.astype(np.int64).rename(columns=lambda what: f"{what}_count").rename_axis(columns=None)
     meant = wide["requests_count"][wide.index.get_level_values("gateway").isin(SHOWN)]
     wide["share_ratio"] = meant / meant.groupby("window_s").transform("sum").replace(0, np.nan)
     wide["error_ratio"] = wide["attempts_5xx_count"] / wide["attempts_count"].replace(0, np.nan)
     low, high = interval(wide["attempts_5xx_count"], wide["attempts_count"], confidence)
     wide["error_low_ratio"], wide["error_high_ratio"] = low, high
-    wide["in_flight_count"] = _in_flight(long).reindex(wide.index, fill_value=0)
+    wide["in_flight_count"] = _in_flight(long, index, counts.window_s if windows else 2**40)
     return _with_time(wide.reset_index(), windows)
 
 
@@ -61,11 +60,21 @@ def _index(long: pd.DataFrame, window_s: int, windows: bool) -> pd.MultiIndex:
     return pd.MultiIndex.from_product([starts, gateways], names=["window_s", "gateway"])
 
 
-def _in_flight(long: pd.DataFrame) -> pd.Series[int]:
-    """Started minus ended, added up tick by tick."""
-    signs = long["what"].map({"started": 1, "requests": -1}).fillna(0).astype(np.int64)
-    steps = (long["count"] * signs).groupby([long["gateway"], long["at_s"], long["window_s"]]).sum()
-    return steps.groupby("gateway").cumsum().groupby(["window_s", "gateway"]).max()
+def _in_flight(long: pd.DataFrame, windows: pd.MultiIndex, window_s: int) -> list[int]:
+    """The most that were open in each window, at its start or at the end of a tick: started minus ended."""
+    found: list[int] = []
+    steps = long.assign(
+        step=long["count"] * long["what"].map({"started": 1, "requests": -1}).fillna(0).astype(np.int64)
+    )
+    by_gateway = {name: part.groupby("at_s")["step"].sum().cumsum() for name, part in steps.groupby("gateway")}
+    for start_s, gateway in windows:
+        if gateway not in by_gateway:
+            found.append(0)
+            continue
+        times, open_count = by_gateway[gateway].index.to_numpy(), by_gateway[gateway].to_numpy()
+        first, end = np.searchsorted(times, [start_s, start_s + window_s])
+        found.append(int(max(open_count[max(first - 1, 0) : end].max(initial=0), 0)))
+    return found
 
 
 def quantiles(counts: LogCounts, *, windows: bool = True) -> pd.DataFrame:
