@@ -93,6 +93,25 @@ def rollback(region: str) -> None:
     raise typer.Exit(outcome.exit_code)
 
 
+@app.command()
+def analyse(
+    logs: Annotated[list[Path], typer.Argument(help="one log: its files, plain or .gz, in any order")],
+    region: Annotated[str | None, typer.Option(help="take ports and thresholds from this region")] = None,
+    window_s: Annotated[int, typer.Option(min=1, help="seconds in a window")] = 900,
+    as_json: Json = False,
+) -> None:
+    """The judge's tables from any access log, offline."""
+    from runbook_lib.analyse import analyse as analyse_log
+    from runbook_lib.rollout import EXIT_CODES
+
+    known = parameters.load(region) if region else None
+    upstreams, thresholds = (known.upstreams, known.thresholds) if known else (None, None)
+    found = analyse_log(logs, upstreams, thresholds, window_s)
+    tables = (found.lines, found.totals, found.quantiles, found.verdict.table()[["name", "answer", "hop", "reason"]])
+    answer(found.as_json(), as_json, lambda: "\n".join(map(text_table, tables)))
+    raise typer.Exit(EXIT_CODES[found.verdict.answer])
+
+
 @lab.command("up")
 def lab_up(gateway: Gateway = GatewayKind.STANDIN) -> None:
     """Start the practice Mac; quick and quiet when it runs already."""

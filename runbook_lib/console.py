@@ -29,4 +29,4 @@ def text_table(frame: pd.DataFrame) -> str:
 def _cell(value: object) -> str:
     if value is None or value != value:
         return ""
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

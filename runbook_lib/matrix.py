@@ -104,7 +104,7 @@ def _transfer(plan: Plan, number: int, row: Row, token: Secret) -> str:
         ("url", row.url + row.expected.path),
         ("request", row.expected.method),
         ("output", str(number)),
-        ("max-time", "10"),
+        ("max-time", "3"),
         ("header", "Connection: close"),  # each row connects anew, so that each has a connect time
         ("write-out", "\\t".join(["row", str(number), *(f"%{{{name}}}" for name in names)]) + "\\n"),
     ]

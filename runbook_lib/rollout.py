@@ -13,12 +13,13 @@ import yaml
 
 from runbook_lib import parameters
 from runbook_lib.actions import drain
+from runbook_lib.errors import HostError
 from runbook_lib.evidence import Run
 from runbook_lib.execution import execute
 from runbook_lib.mac import Mac
 from runbook_lib.page import summary, write_page
 from runbook_lib.probes import probe_pulse
-from runbook_lib.step import STEPS
+from runbook_lib.step import MANAGED_FROM, STEPS
 from runbook_lib.verdict import Answer
 
 EXIT_CODES = {Answer.PASS: 0, Answer.FAIL: 1, Answer.INCONCLUSIVE: 3}
@@ -79,10 +80,20 @@ def run_step(region: str, name: str, given: Mapping[str, Any], say: Say) -> Outc
     verdict = Answer(answer) if answer else Answer.FAIL if error else Answer.INCONCLUSIVE
     if error and verdict is Answer.PASS:
         verdict = Answer.FAIL
+    if error and not answer and name in STEPS[MANAGED_FROM:]:
+        error += f"; {_drained_after_death(region, name)}"
     write_page(run.directory)
     reason = error or "passed"
     say(_progress(region, name, verdict, started, error))
     return Outcome(region, run.name, name, verdict, reason)
+
+
+def _drained_after_death(region: str, name: str) -> str:
+    """A step that died without a verdict leaves a canary that nobody judges: it gets no traffic."""
+    try:
+        return drain_now(region, f"{name} died without a verdict")
+    except HostError as lost:
+        return f"the canary could NOT be drained: {lost}"
 
 
 def run_regions(regions: list[str], say: Say, through: int = len(STEPS), dry_run: bool = False) -> list[Outcome]:
