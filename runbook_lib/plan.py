@@ -17,9 +17,9 @@ from runbook_lib.thresholds import Thresholds
 def _absolute(path: str) -> str:
     if not path.startswith("/") or ".." in PurePosixPath(path).parts:
         raise ValueError(f"{path!r} is not an absolute path on the Mac; write it from / on, without ~ and ..")
-    if any(character in path for character in "\n\t'\"\\"):
-        raise ValueError(f"{path!r} holds a quote, backslash or control character; choose a plain path")
-    return str(PurePosixPath(path))
+    if any(character in "'\"\\$" or not character.isprintable() for character in path):
+        raise ValueError(f"{path!r} holds a quote, backslash, dollar or control character; choose a plain path")
+    return str(PurePosixPath(f"/{path.lstrip('/')}"))
 
 
 MacPath = Annotated[str, AfterValidator(_absolute)]
@@ -28,15 +28,16 @@ Seconds = Annotated[float, Field(gt=0)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 SecretRef = Annotated[
     str,
-    StringConstraints(
-        pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|keyring:[^\s]+|file:/[^#\s]+#[A-Za-z_][A-Za-z0-9_]*)$"
-    ),
+    StringConstraints(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|keyring:[^\s]+|file:/[^#\s]+#[A-Za-z_][A-Za-z0-9_]*)$"),
 ]
 NginxVariable = Annotated[str, StringConstraints(pattern=r"^\$[a-z_][a-z0-9_]*$")]
+UrlPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._~/-]*$")]
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$")]
+HeaderValue = Annotated[str, StringConstraints(pattern=r"^[ !#-\[\]-~]*$")]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class HostSection(Section):
@@ -103,11 +104,11 @@ class NginxSection(Section):
     label: Name
     plist: MacPath
     sudo: bool = False
-    public_url: Annotated[str, StringConstraints(pattern=r"^https://[^/\s]+$")]
+    public_url: Annotated[str, StringConstraints(pattern=r"^https://[^/\s@]+$")]
     ca_file: str | None = None
     probe_port: Port
-    probe_address: str = "127.0.0.1"
-    probe_headers: dict[str, str] = {}
+    probe_address: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:-]+$")] = "127.0.0.1"
+    probe_headers: dict[HeaderName, HeaderValue] = {}
     proxy_read_timeout_s: Seconds
 
     @property
@@ -127,7 +128,7 @@ class WebhooksSection(Section):
     github_secret: SecretRef
     stripe_secret: SecretRef
     split_keys: Annotated[list[NginxVariable], Field(min_length=1)]
-    pinned_paths: list[MacPath] = []
+    pinned_paths: list[UrlPath] = []
 
 
 class TrafficSection(Section):
@@ -153,7 +154,7 @@ class IncidentSection(Section):
     """Who is paged. `notify` names an apprise URL; `confirm_url` answers 200 once the page arrived."""
 
     notify: SecretRef | None = None
-    confirm_url: str | None = None
+    confirm_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s@]+$")] | None = None
     confirm_timeout_s: Seconds = 300
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import PurePosixPath
 
-from runbook_lib.plan import Plan
+from runbook_lib.plan import GatewaySection, Plan
 
 Where = tuple[str, ...]
 Mistake = tuple[Where, str]
+Rule = Callable[[Plan], Iterator[Mistake]]
 
 SLICE_PCT = (5.0, 12.0)  # article: "keep canary weight at 5-12% of requests for the first 48 hours"
 STEP_PCT = 10.0  # article: "raise in 10% steps only when error budgets stay green"
@@ -16,145 +18,203 @@ OBSERVE_S = 48 * 3600  # article: checklist step 7
 BROWSER_SPACING = 120  # OpenClaw's docs: browser control is base+2, CDP base+11 to +110
 GATEWAY_KEEPALIVE_S = 5  # OpenClaw closes an idle connection after 5 s
 HOOK_QUEUE_S = 15  # a hook waits up to 15 s for one of 8 places
+GATEWAY_TOKEN = "OPENCLAW_GATEWAY_TOKEN"
+SECRET_HEADERS = ("authorization", "cookie", "token", "key", "secret")
 
+PROTECTED = "is protected by macOS: access over SSH does not prove access under launchd"
+SYNCED = "is synced: files are evicted, and two writers meet on one SQLite file"
+INSTEAD = "; write e.g. /var/lib/openclaw-canary"
 FORBIDDEN_STATE = {
-    ".openclaw": "is the shared default home of every gateway of that user; give each its own, e.g. /var/lib/openclaw-canary",
-    "Desktop": "is protected by macOS: access over SSH does not prove access under launchd",
-    "Documents": "is protected by macOS: access over SSH does not prove access under launchd",
-    "Downloads": "is protected by macOS: access over SSH does not prove access under launchd",
-    "Mobile Documents": "is iCloud Drive: files are evicted and synced under a running database",
-    "com~apple~CloudDocs": "is iCloud Drive: files are evicted and synced under a running database",
-    "Dropbox": "is synced: two writers on one SQLite file",
-    "Volumes": "is an external volume, protected by macOS under launchd",
+    ".openclaw": "is the shared default home of every gateway of that user",
+    "desktop": PROTECTED,
+    "documents": PROTECTED,
+    "downloads": PROTECTED,
+    "volumes": "is an external volume, protected by macOS under launchd",
+    "mobile documents": f"(iCloud Drive) {SYNCED}",
+    "com~apple~clouddocs": f"(iCloud Drive) {SYNCED}",
+    "cloudstorage": SYNCED,
+    "dropbox": SYNCED,
 }
 
 
 def mistakes(plan: Plan) -> Iterator[Mistake]:
     """Every mistake that needs no host, as (path of keys, sentence)."""
-    yield from _ports(plan)
-    yield from _state_dirs(plan)
-    yield from _identities(plan)
-    yield from _secrets(plan)
-    yield from _traffic(plan)
-    yield from _timeouts(plan)
-    yield from _practice(plan)
+    for rule in RULES:
+        yield from rule(plan)
 
 
-def _ports(plan: Plan) -> Iterator[Mistake]:
-    for name, gateway in plan.gateways.items():
-        if gateway.port < 1024:
-            yield (name, "port"), f"{gateway.port} is privileged; choose one above 1023, e.g. 18789"
-        if gateway.bind != "127.0.0.1":
-            yield (
-                (name, "bind"),
-                f"{gateway.bind} is not 127.0.0.1; nginx owns the public address, write 127.0.0.1",
-            )
-    if plan.nginx.probe_port < 1024:
-        yield ("nginx", "probe_port"), f"{plan.nginx.probe_port} is privileged; choose one above 1023"
-    distance = abs(plan.primary.port - plan.canary.port)
+def on_disk(path: str) -> PurePosixPath:
+    """A path as macOS compares it: letter case does not count, and /var, /tmp and /etc lie in /private."""
+    plain = PurePosixPath(path.casefold())
+    parts = plain.parts
+    return PurePosixPath("/", *parts[2:]) if parts[1:2] == ("private",) else plain
+
+
+def _gateway(plan: Plan, name: str) -> GatewaySection:
+    section: GatewaySection = getattr(plan, name)
+    return section
+
+
+def _unprivileged(plan: Plan, name: str) -> Iterator[Mistake]:
+    port = _gateway(plan, name).port
+    if port < 1024:
+        yield (name, "port"), f"{port} is privileged; choose one above 1023, e.g. 18789"
+
+
+def _bind(plan: Plan, name: str) -> Iterator[Mistake]:
+    bind = _gateway(plan, name).bind
+    if bind != "127.0.0.1":
+        yield (name, "bind"), f"{bind} is not 127.0.0.1; nginx owns the public address, write 127.0.0.1"
+
+
+def _spacing(plan: Plan) -> Iterator[Mistake]:
+    primary, canary = plan.primary.port, plan.canary.port
+    free = primary + BROWSER_SPACING if primary + BROWSER_SPACING <= 65535 else primary - BROWSER_SPACING
+    distance = abs(primary - canary)
     if distance == 0:
-        yield (
-            ("canary", "port"),
-            f"{plan.canary.port} is primary's port too; choose {plan.primary.port + BROWSER_SPACING}",
-        )
+        yield ("canary", "port"), f"{canary} is primary's port too; choose {free}"
     elif distance < BROWSER_SPACING and plan.runtime.browser_control:
         yield (
             ("canary", "port"),
-            f"{plan.canary.port} is {distance} from primary's {plan.primary.port}, but browser control needs "
-            f"{BROWSER_SPACING}; choose {plan.primary.port + BROWSER_SPACING} or set runtime.browser_control: false",
+            f"{canary} is {distance} from primary's {primary}, but browser control needs {BROWSER_SPACING}; "
+            f"choose {free} or set runtime.browser_control: false",
         )
-    if plan.nginx.probe_port in (plan.primary.port, plan.canary.port):
-        yield ("nginx", "probe_port"), f"{plan.nginx.probe_port} is a gateway's port too; choose another"
 
 
-def _state_dirs(plan: Plan) -> Iterator[Mistake]:
-    for name, gateway in plan.gateways.items():
-        for part in PurePosixPath(gateway.state_dir).parts:
-            if part in FORBIDDEN_STATE:
-                yield (name, "state_dir"), f"{gateway.state_dir}: {part} {FORBIDDEN_STATE[part]}"
-    for key in ("state_dir", "prefix"):
-        first, second = PurePosixPath(getattr(plan.primary, key)), PurePosixPath(getattr(plan.canary, key))
-        if first == second:
-            yield ("canary", key), f"{second} is primary's too; two gateways never share it"
-        elif second.is_relative_to(first) or first.is_relative_to(second):
-            yield (
-                ("canary", key),
-                f"{second} and primary's {first} lie one inside the other; put them side by side",
-            )
+def _probe_port(plan: Plan) -> Iterator[Mistake]:
+    port = plan.nginx.probe_port
+    if port < 1024:
+        yield ("nginx", "probe_port"), f"{port} is privileged; choose one above 1023, e.g. 18700"
+    if port in (plan.primary.port, plan.canary.port):
+        yield ("nginx", "probe_port"), f"{port} is a gateway's port too; choose another, e.g. 18700"
 
 
-def _identities(plan: Plan) -> Iterator[Mistake]:
-    for key in ("label", "plist", "log_file", "env_file"):
-        value = getattr(plan.canary, key)
-        if value == getattr(plan.primary, key):
-            yield ("canary", key), f"{value} is primary's too; give the canary its own"
-        if key in ("label", "plist") and value == getattr(plan.nginx, key):
-            yield ("canary", key), f"{value} is nginx's too; give the canary its own"
+def _state_place(plan: Plan, name: str) -> Iterator[Mistake]:
+    state_dir = _gateway(plan, name).state_dir
+    for part in PurePosixPath(state_dir).parts:
+        if reason := FORBIDDEN_STATE.get(part.casefold()):
+            yield (name, "state_dir"), f"{state_dir}: {part} {reason}{INSTEAD}"
 
 
-def _secrets(plan: Plan) -> Iterator[Mistake]:
+def _apart(plan: Plan, key: str) -> Iterator[Mistake]:
+    first, second = getattr(plan.primary, key), getattr(plan.canary, key)
+    ours, theirs = on_disk(second), on_disk(first)
+    if ours == theirs:
+        yield ("canary", key), f"{second} is primary's too; two gateways never share it, give the canary its own"
+    elif ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
+        yield ("canary", key), f"{second} and primary's {first} lie one inside the other; put them side by side"
+
+
+def _own(plan: Plan, key: str) -> Iterator[Mistake]:
+    canary, primary = getattr(plan.canary, key), getattr(plan.primary, key)
+    if on_disk(canary) == on_disk(primary):
+        yield ("canary", key), f"{canary} is primary's too; give the canary its own"
+
+
+def _not_nginx(plan: Plan, name: str, key: str) -> Iterator[Mistake]:
+    value = getattr(_gateway(plan, name), key)
+    if on_disk(value) == on_disk(getattr(plan.nginx, key)):
+        yield (name, key), f"{value} is nginx's too; give {name} its own"
+
+
+def _own_secrets(plan: Plan) -> Iterator[Mistake]:
     """Article: "Same API keys for both? Avoid - rotate independently to limit blast radius".
 
     Only what authenticates deliveries is shared: each may reach either gateway.
     """
     owner_of = {reference: name for name, reference in plan.primary.secrets.items()}
     for name, reference in plan.canary.secrets.items():
-        if reference in owner_of and reference not in plan.shared_references:
+        shared = reference in plan.shared_references and name != GATEWAY_TOKEN
+        if reference in owner_of and not shared:
             yield (
                 ("canary", "secrets", name),
                 f"{reference} is primary's {owner_of[reference]} too; the canary has its own keys, so that one "
-                "can be rotated without the other",
+                "can be rotated without the other: write another reference",
             )
-    if "OPENCLAW_GATEWAY_TOKEN" not in plan.canary.secrets:
+
+
+def _gateway_token(plan: Plan) -> Iterator[Mistake]:
+    if GATEWAY_TOKEN not in plan.canary.secrets:
         yield (
             ("canary", "secrets"),
-            "OPENCLAW_GATEWAY_TOKEN is missing; the canary needs a gateway token of its own",
+            f"{GATEWAY_TOKEN} is missing; the canary needs a gateway token of its own, "
+            f"write e.g. {GATEWAY_TOKEN}: keyring:openclaw-canary-gateway-token",
         )
 
 
-def _traffic(plan: Plan) -> Iterator[Mistake]:
+def _probe_headers(plan: Plan) -> Iterator[Mistake]:
+    for name in plan.nginx.probe_headers:
+        if any(word in name.lower() for word in SECRET_HEADERS):
+            yield (
+                ("nginx", "probe_headers", name),
+                "carries a secret, and parameters hold references only; leave it out, probes bring their own token",
+            )
+
+
+def _slice(plan: Plan) -> Iterator[Mistake]:
     low, high = SLICE_PCT
-    traffic, observation = plan.traffic, plan.observation
-    if not low <= traffic.slice_pct <= high:
-        yield ("traffic", "slice_pct"), f"{traffic.slice_pct:g} is outside {low:g}-{high:g} %; choose e.g. 8"
-    if traffic.step_pct != STEP_PCT:
-        yield (
-            ("traffic", "step_pct"),
-            f"{traffic.step_pct:g} is not {STEP_PCT:g} %; promotion goes in {STEP_PCT:g} % steps",
-        )
-    if round(traffic.slice_pct, 2) != traffic.slice_pct:
+    slice_pct = plan.traffic.slice_pct
+    if not low <= slice_pct <= high:
+        yield ("traffic", "slice_pct"), f"{slice_pct:g} is outside {low:g}-{high:g} %; choose e.g. 8"
+    if round(slice_pct, 2) != slice_pct:
         yield (
             ("traffic", "slice_pct"),
-            f"{traffic.slice_pct} is finer than nginx can split; use at most two decimals",
+            f"{slice_pct} is finer than nginx can split; write at most two decimals, e.g. {slice_pct:.2f}",
         )
-    if not plan.is_practice and observation.observe_s < OBSERVE_S:
+
+
+def _step(plan: Plan) -> Iterator[Mistake]:
+    step_pct = plan.traffic.step_pct
+    if step_pct != STEP_PCT:
+        yield (
+            ("traffic", "step_pct"),
+            f"{step_pct:g} is not {STEP_PCT:g} %; promotion goes in {STEP_PCT:g} % steps, write {STEP_PCT:g}",
+        )
+
+
+def _observation(plan: Plan) -> Iterator[Mistake]:
+    observe_s = plan.observation.observe_s
+    if not plan.is_practice and observe_s < OBSERVE_S:
         yield (
             ("observation", "observe_s"),
-            f"{observation.observe_s:g} s is shorter than 48 h; write {OBSERVE_S} (only the practice Mac may observe less)",
+            f"{observe_s:g} s is shorter than 48 h; write {OBSERVE_S} (only the practice Mac may observe less)",
         )
-    if observation.window_s > observation.observe_s:
+
+
+def _window(plan: Plan) -> Iterator[Mistake]:
+    window_s, observe_s = plan.observation.window_s, plan.observation.observe_s
+    if window_s > observe_s:
         yield (
             ("observation", "window_s"),
-            f"{observation.window_s:g} s is longer than the observation of {observation.observe_s:g} s",
+            f"{window_s:g} s is longer than the observation of {observe_s:g} s; write at most {observe_s:g}, e.g. 900",
         )
-    if observation.sample_every_s * 2 > observation.window_s:
+
+
+def _samples(plan: Plan) -> Iterator[Mistake]:
+    every_s, window_s = plan.observation.sample_every_s, plan.observation.window_s
+    if every_s * 2 > window_s:
         yield (
             ("observation", "sample_every_s"),
-            f"{observation.sample_every_s:g} s gives fewer than two samples in a window of {observation.window_s:g} s",
+            f"{every_s:g} s gives fewer than two samples in a window of {window_s:g} s; write at most {window_s / 2:g}",
         )
 
 
-def _timeouts(plan: Plan) -> Iterator[Mistake]:
+def _round_trip(plan: Plan) -> Iterator[Mistake]:
     read_s, longest_s = plan.nginx.proxy_read_timeout_s, plan.runtime.longest_model_round_trip_s
     if read_s < longest_s:
         yield (
             ("nginx", "proxy_read_timeout_s"),
             f"{read_s:g} s is below the longest model round trip of {longest_s:g} s; write at least {longest_s:g}",
         )
+
+
+def _hook_queue(plan: Plan) -> Iterator[Mistake]:
+    read_s = plan.nginx.proxy_read_timeout_s
     if read_s <= HOOK_QUEUE_S:
         yield (
             ("nginx", "proxy_read_timeout_s"),
-            f"{read_s:g} s is not above the {HOOK_QUEUE_S} s a hook may wait for its turn; write at least {HOOK_QUEUE_S + 1}",
+            f"{read_s:g} s is not above the {HOOK_QUEUE_S} s a hook may wait for its turn; "
+            f"write at least {HOOK_QUEUE_S + 1}",
         )
 
 
@@ -162,11 +222,37 @@ def _practice(plan: Plan) -> Iterator[Mistake]:
     if plan.is_practice and plan.region != "lab":
         yield (
             ("host", "practice_mac"),
-            f"region {plan.region} is not the lab; only parameters/lab.yaml may name a practice Mac",
+            f"region {plan.region} is not the lab; leave it out, only parameters/lab.yaml may name a practice Mac",
         )
+
+
+def _probe_address(plan: Plan) -> Iterator[Mistake]:
     if plan.nginx.probe_address == "127.0.0.1" and not plan.nginx.probe_headers:
         yield (
             ("nginx", "probe_address"),
             "127.0.0.1 makes OpenClaw refuse every probe through nginx (403 proxy_attribution_required); "
-            "write the Mac's own address in its network",
+            "write the Mac's own address in its network, e.g. 192.0.2.10",
         )
+
+
+BOTH = ("primary", "canary")
+RULES: tuple[Rule, ...] = (
+    *(partial(rule, name=name) for rule in (_unprivileged, _bind, _state_place) for name in BOTH),
+    _spacing,
+    _probe_port,
+    *(partial(_apart, key=key) for key in ("state_dir", "prefix")),
+    *(partial(_own, key=key) for key in ("label", "plist", "log_file", "env_file")),
+    *(partial(_not_nginx, name=name, key=key) for name in BOTH for key in ("label", "plist")),
+    _own_secrets,
+    _gateway_token,
+    _probe_headers,
+    _slice,
+    _step,
+    _observation,
+    _window,
+    _samples,
+    _round_trip,
+    _hook_queue,
+    _practice,
+    _probe_address,
+)
