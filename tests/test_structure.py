@@ -21,7 +21,7 @@ FLOORS = """
 cli                                                          the verbs people type
 lab.demo                                                     a whole rollout on the practice Mac
 rollout > step execution page                                which step may run, how one runs, what it leaves
-report plots                                                 banner, tables, plots
+report plots console                                         banner, tables, plots; the same on a terminal
 climb rehearsal rollback                                     several changes, with a judgement in between
 dark observation lints validation smoke > collect            what a step asks, and what it makes of the answer
 install jobs weight snapshot sentinel                        what a step proposes to change
