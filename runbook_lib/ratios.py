@@ -11,7 +11,7 @@ import numpy as np
 
 from runbook_lib.counts import LogCounts
 from runbook_lib.logfields import Ints
-from runbook_lib.statistics import Excess, excess, interval
+from runbook_lib.statistics import Excess, excess, interval, starts_of
 from runbook_lib.thresholds import Rule, Thresholds
 from runbook_lib.verdict import Answer, Check, Hop
 
@@ -96,6 +96,11 @@ def minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
+def bounds(series: Series, thresholds: Thresholds) -> str:
+    low, high = interval(series.events_count, series.trials_count, thresholds.confidence_pct / 100)
+    return f"{thresholds.confidence_pct:g} % interval {percent(float(low))} to {percent(float(high))}"
+
+
 @dataclass(frozen=True)
 class RatioRule:
     """What is counted of what, how it is called, and what to do about it."""
@@ -119,7 +124,7 @@ def watch(series: Series, thresholds: Thresholds, window_s: int) -> Excess:
         thresholds.error_ratio_pct / 100,
         thresholds.healthy_error_ratio_pct / 100,
         thresholds.confidence_pct / 100,
-        starts_count=max(1.0, min(horizon / series.tick_s, expected_count / 10)),
+        starts_count=starts_of(horizon, series.tick_s, expected_count),
         recent=recent.events_count / max(recent.trials_count, 1),
     )
 
@@ -161,12 +166,11 @@ def judge_ratio(rule: RatioRule, series: Series, hop: Hop, thresholds: Threshold
     found = watch(series, thresholds, window_s)
     if found.certain_at is not None:
         stretch = series.between(int(series.ticks[found.since]), int(series.ticks[found.certain_at]))
-        low, high = interval(stretch.events_count, stretch.trials_count, thresholds.confidence_pct / 100)
+        decided_at = clock(int(stretch.ticks[-1]) + 1, series.tick_s)
         return check(
             Answer.FAIL,
             stretch,
-            f"{stretch.text(rule.noun)}, certainly over {limit} ({thresholds.confidence_pct:g} % interval "
-            f"{percent(float(low))} to {percent(float(high))}) at {clock(int(stretch.ticks[-1]) + 1, series.tick_s)}, "
+            f"{stretch.text(rule.noun)}, certainly over {limit} ({bounds(stretch, thresholds)}) at {decided_at}, "
             f"{minutes(stretch.elapsed_s)} after it began",
         )
     for part, when in ((recent, f" in the last {minutes(window_s)}"), (series, "")):
@@ -185,10 +189,4 @@ def judge_ratio(rule: RatioRule, series: Series, hop: Hop, thresholds: Threshold
     if not enough:
         few = f"fewer than the {thresholds.min_requests_count} needed"
         return check(Answer.INCONCLUSIVE, series, f"{series.text(rule.noun)}, {few}")
-    low, high = interval(series.events_count, series.trials_count, thresholds.confidence_pct / 100)
-    return check(
-        Answer.PASS,
-        series,
-        f"{series.text(rule.noun)}, not over {limit} ({thresholds.confidence_pct:g} % interval {percent(float(low))} to "
-        f"{percent(float(high))})",
-    )
+    return check(Answer.PASS, series, f"{series.text(rule.noun)}, not over {limit} ({bounds(series, thresholds)})")

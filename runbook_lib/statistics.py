@@ -125,6 +125,11 @@ class Watch:
         return max(0.0, float(stretch.min()), float(run.min()))
 
 
+def starts_of(horizon_s: float, step_s: float, expected_count: float) -> float:
+    """From how many places a stretch may start in a whole run: one a step, or one every few requests."""
+    return max(1.0, min(horizon_s / step_s, expected_count / REQUESTS_PER_START))
+
+
 @dataclass(frozen=True)
 class Excess:
     """Of one run: the first step at which the ratio was certain (None: never), where the stretch

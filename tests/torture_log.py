@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 
 UPSTREAMS = {"127.0.0.1:18789": "primary", "127.0.0.1:18890": "canary", "[::1]:18890": "canary"}
 FIELDS = (
-    "msec openclaw_target openclaw_revision status upstream_addr upstream_status upstream_connect_time "
-    "upstream_header_time upstream_response_time request_time connection connection_requests pid request_id "
-    "request_method uri"
-).split()  # noqa: SIM905
+    *("msec", "openclaw_target", "openclaw_revision", "status", "upstream_addr", "upstream_status"),
+    *("upstream_connect_time", "upstream_header_time", "upstream_response_time", "request_time"),
+    *("connection", "connection_requests", "pid", "request_id", "request_method", "uri"),
+)
 A, B = "127.0.0.1:18789", "127.0.0.1:18890"
 START_MS = 1_778_025_600_000
 

@@ -1,0 +1,305 @@
+"""The article's rules at their boundaries, the cases that fool a literal reading, and who is blamed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from torture_log import FIELDS, START_MS, UPSTREAMS, A, B, seconds
+
+from runbook_lib import accesslog
+from runbook_lib.blame import Probe, blame
+from runbook_lib.counts import LogCounts
+from runbook_lib.judge import drains, judge_backlog, judge_reload, judge_rss, judge_share, judge_windows
+from runbook_lib.thresholds import Thresholds
+from runbook_lib.verdict import Answer, Check, Hop, Verdict
+
+LAB = Thresholds(min_requests_count=50, observation_s=20, error_window_s=20)
+PLAIN = ("connect_p95", "error_ratio", "slower_than_primary", "reload_p95")
+PASS, FAIL, INCONCLUSIVE = Answer.PASS, Answer.FAIL, Answer.INCONCLUSIVE
+
+
+def request(gateway: str, at_ms: int, header_ms: int = 50, connect_ms: int = 0, **changes: str) -> str:
+    """One line of the judge's log."""
+    status = changes.get("status", "200")
+    address = B if gateway == "canary" else A
+    values = dict.fromkeys(FIELDS, "1") | {
+        "msec": seconds(at_ms), "openclaw_target": gateway, "openclaw_revision": "r1", "status": status,
+        "upstream_addr": address, "upstream_status": status, "upstream_connect_time": seconds(connect_ms),
+        "upstream_header_time": seconds(header_ms), "upstream_response_time": seconds(header_ms + 1),
+        "request_time": seconds(header_ms + 1), "pid": "4711",
+    }  # fmt: skip
+    return "\t".join((values | changes).values())
+
+
+def mixed(seconds_count: int = 20, rate: int = 100, share: float = 0.2, **of_canary: str) -> list[str]:
+    """A log of the lab: steady traffic, header times around 50 ms; `of_canary` changes the canary's lines."""
+    rng, lines = random.Random(1), []
+    for number in range(seconds_count * rate):
+        gateway = "canary" if rng.random() < share else "primary"
+        changes = of_canary if gateway == "canary" else {}
+        header_ms = 30 + int(rng.expovariate(1 / 20))
+        lines.append(request(gateway, START_MS + number * 1000 // rate, header_ms, **changes))
+    return lines
+
+
+def counts_of(lines: Iterable[str], window_s: int = 5) -> LogCounts:
+    return accesslog.read(("\n".join(lines) + "\n").encode(), upstreams=UPSTREAMS, window_s=window_s)
+
+
+def named(checks: Iterable[Check], name: str) -> Check:
+    return next(check for check in checks if check.name == name)
+
+
+def judged(lines: Iterable[str], thresholds: Thresholds = LAB, asked_pct: float | None = 20) -> Verdict:
+    return judge_windows(counts_of(lines), thresholds, asked_pct=asked_pct)
+
+
+# the four cases
+
+
+def test_a_healthy_canary_passes() -> None:
+    verdict = judged(mixed())
+    assert verdict.answer is PASS, verdict.reasons
+    assert not drains(verdict)
+
+
+def test_a_dead_canary_behind_a_backup_fails() -> None:
+    """nginx tries it, is refused, and serves from primary; after that it does not even try."""
+    tried = {
+        "upstream_addr": f"{B}, {A}", "upstream_status": "502, 200", "upstream_connect_time": "-, 0.000",
+        "upstream_header_time": "-, 0.050", "upstream_response_time": "0.000, 0.051",
+    }  # fmt: skip
+    lines = mixed(upstream_addr=A)
+    lines += [request("canary", START_MS + 10_000, **tried)] * 3
+    assert all("\t200\t" in line for line in lines), "no client saw an error"
+    verdict = judged(lines)
+    assert verdict.answer is FAIL and drains(verdict)
+    taken_over = named(verdict.checks, "canary taken over")
+    assert taken_over.answer is FAIL and taken_over.hop is Hop.CANARY
+    assert Hop.CANARY in verdict.hops
+
+
+@pytest.mark.parametrize("gave_up", ["nginx", "client"])
+def test_a_frozen_canary_fails(gave_up: str) -> None:
+    """Connect time stays at zero; what it costs is an answer."""
+    status = {"nginx": "504", "client": "499"}[gave_up]
+    frozen = {
+        "upstream_header_time": "-", "upstream_response_time": "10.001", "request_time": "10.001", "status": status,
+        "upstream_status": "504" if gave_up == "nginx" else "-",
+    }  # fmt: skip
+    verdict = judged(mixed(**frozen))
+    assert verdict.answer is FAIL
+    assert named(verdict.checks, "canary connect p95").answer is PASS
+    slow = named(verdict.checks, "canary header p95")
+    assert slow.answer is FAIL and slow.hop is Hop.CANARY
+    assert drains(verdict) is (gave_up == "nginx")
+
+
+def test_a_canary_that_answers_nothing_yet_fails_by_its_share() -> None:
+    lines = [line for line in mixed() if "\tcanary\t" not in line]
+    verdict = judged(lines)
+    assert named(verdict.checks, "canary share").answer is FAIL and drains(verdict)
+
+
+def test_a_canary_without_traffic_is_inconclusive() -> None:
+    lines = [line for line in mixed() if "\tcanary\t" not in line]
+    assert judged(lines, asked_pct=None).answer is INCONCLUSIVE
+    assert judged(lines[:20]).answer is INCONCLUSIVE
+    assert judge_windows(counts_of([]), LAB).answer is INCONCLUSIVE
+
+
+def test_a_log_of_another_format_is_inconclusive() -> None:
+    for line in (
+        '203.0.113.9 - - [06/May/2026:12:00:00 +0900] "GET /a HTTP/1.1" 200 12 "-" "curl/8"',
+        '{"msec": "1778025600.000", "status": "200", "request_time": "0.010"}',
+        "May  6 12:00:00 mac launchd[1]: something else",
+    ):
+        verdict = judged([line] * 500)
+        assert verdict.answer is INCONCLUSIVE
+        assert named(verdict.checks, "log").answer is INCONCLUSIVE
+
+
+def test_unparsed_lines_exactly_at_the_limit_are_let_pass() -> None:
+    lines = mixed()
+    assert named(judged([*lines[:1998], "rubbish", "torn"]).checks, "log").answer is PASS
+    assert named(judged([*lines[:1997], "rubbish", "torn", "x"]).checks, "log").answer is INCONCLUSIVE
+
+
+# boundaries
+
+
+def with_errors(errors_count: int, trials_count: int) -> LogCounts:
+    lines = [request("canary", START_MS + n, status="502" if n < errors_count else "200") for n in range(trials_count)]
+    return counts_of(lines, window_s=900)
+
+
+@pytest.mark.parametrize(("errors", "answer"), [(50, PASS), (51, FAIL)])
+def test_error_ratio_at_its_boundary_by_the_plain_rule(errors: int, answer: Answer) -> None:
+    check = named(judge_windows(with_errors(errors, 10_000), Thresholds(plain_rules=PLAIN)).checks, "canary 5xx")
+    assert check.answer is answer
+    assert "plain rule" in check.reason and f"{errors} of 10000 (0.{errors} %)" in check.reason
+
+
+@pytest.mark.parametrize(("errors", "answer"), [(50, PASS), (51, INCONCLUSIVE), (110, FAIL)])
+def test_error_ratio_at_its_boundary_with_confidence(errors: int, answer: Answer) -> None:
+    counts = LogCounts(900)
+    for what, count in (("requests", 10_000), ("attempts", 10_000), ("attempts_5xx", errors)):
+        ticks = 1_778_025_600 // counts.tick_s + np.arange(count) % 50
+        counts.ticks.add(("r1", "canary", what), ticks, np.ones(count, np.int64))
+    check = named(judge_windows(counts, Thresholds()).checks, "canary 5xx")
+    assert check.answer is answer, check.reason
+
+
+def test_an_undecided_error_ratio_says_how_long_it_takes() -> None:
+    check = named(judge_windows(with_errors(2, 150), Thresholds()).checks, "canary 5xx")
+    assert check.answer is INCONCLUSIVE
+    assert "n=150" in check.reason and "at this rate decided in about" in check.reason
+
+
+@pytest.mark.parametrize(("p95_ms", "answer"), [(120, PASS), (121, FAIL)])
+@pytest.mark.parametrize("plain", [(), PLAIN])
+def test_connect_p95_at_its_boundary(p95_ms: int, answer: Answer, plain: tuple[str, ...]) -> None:
+    """One in ten takes p95_ms, so that it is the p95; the others take 2 ms."""
+    lines = [request("canary", START_MS + n, 300, p95_ms if n % 10 == 0 else 2) for n in range(3000)]
+    thresholds = Thresholds.model_validate({"plain_rules": plain})
+    check = named(judge_windows(counts_of(lines), thresholds).checks, "canary connect p95")
+    assert check.measured == p95_ms and check.answer is answer, check.reason
+
+
+def test_reused_connections_do_not_hide_slow_connects() -> None:
+    lines = [request("canary", START_MS + n, 300, 200 if n % 50 == 0 else 0) for n in range(10_000)]
+    assert named(judged(lines).checks, "canary connect p95").answer is FAIL
+
+
+@pytest.mark.parametrize(("jobs", "answer"), [(200, PASS), (201, FAIL), (None, INCONCLUSIVE)])
+def test_backlog_at_its_boundary(jobs: int | None, answer: Answer) -> None:
+    assert [c.answer for c in judge_backlog({"canary": jobs}, Thresholds())] == [answer]
+
+
+def reload_counts(header_ms: int, revision: str, gateways: Iterable[str] = ("primary", "canary")) -> LogCounts:
+    """Response times are one more than header times; a few spread around, so that the p95 is exact."""
+    lines = [
+        request(g, START_MS + n, header_ms - 1 if n % 2 else 9, openclaw_revision=revision, pid=str(4711 + n % 4))
+        for g in gateways
+        for n in range(1000)
+    ]
+    return counts_of(lines)
+
+
+@pytest.mark.parametrize(("after_ms", "answer"), [(135, PASS), (136, FAIL)])
+@pytest.mark.parametrize("plain", [(), PLAIN])
+def test_reload_p95_at_its_boundary(after_ms: int, answer: Answer, plain: tuple[str, ...]) -> None:
+    thresholds = Thresholds.model_validate({"plain_rules": plain})
+    checks = judge_reload(reload_counts(100, "r1"), reload_counts(after_ms, "r2"), thresholds)
+    assert named(checks, "primary after reload").answer is answer
+
+
+@pytest.mark.parametrize(("canary_mb", "answer"), [(118, PASS), (119, FAIL), (82, PASS), (81, FAIL)])
+def test_rss_gap_at_its_boundary(canary_mb: int, answer: Answer) -> None:
+    samples = {"canary": [canary_mb * 2**20] * 5, "primary": [100 * 2**20] * 5}
+    assert judge_rss(samples, Thresholds()).answer is answer
+    lighter = PASS if canary_mb < 100 else answer
+    assert judge_rss(samples, Thresholds(), same_weight=False).answer is lighter
+
+
+def test_rss_ignores_one_spike_and_wants_samples() -> None:
+    spike = {"canary": [100.0, 100, 400, 100, 100], "primary": [100.0] * 5}
+    assert judge_rss(spike, Thresholds()).answer is PASS
+    assert judge_rss({"canary": [100.0], "primary": [100.0] * 5}, Thresholds()).answer is INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("canary", "total", "asked", "answer"),
+    [
+        (50, 1000, 5, PASS), (0, 1000, 5, FAIL), (120, 1000, 5, FAIL), (0, 100, 5, INCONCLUSIVE),
+        (0, 1000, 0, PASS), (1, 1000, 0, FAIL), (0, 0, 5, INCONCLUSIVE),
+        (1000, 1000, 100, PASS), (999, 1000, 100, FAIL),
+    ],
+)  # fmt: skip
+def test_share(canary: int, total: int, asked: float, answer: Answer) -> None:
+    check = judge_share(canary, total, asked)
+    assert check.answer is answer, check.reason
+    assert f"{canary} of {total}" in check.reason
+
+
+# who is at fault
+
+
+def test_a_bad_hour_of_the_host_does_not_blame_the_canary() -> None:
+    rng = random.Random(2)
+    lines = [line.replace("\t200\t", "\t502\t") if rng.random() < 0.06 else line for line in mixed(rate=200)]
+    errors = named(judged(lines).checks, "canary 5xx")
+    assert errors.answer is FAIL and errors.hop is Hop.HOST
+    assert "both gateways" in errors.reason
+
+
+def test_only_the_canary_bad_says_fix_the_canary() -> None:
+    lines = mixed()
+    broken = [line.replace("\t200\t", "\t502\t") if "\tcanary\t" in line else line for line in lines]
+    errors = named(judged(broken).checks, "canary 5xx")
+    assert errors.hop is Hop.CANARY and "fix" in errors.remedy and "do not tune nginx" in errors.remedy
+
+
+def test_probes_put_the_fault_between_two_ways() -> None:
+    fine, bad = Probe("canary", "direct", 5, 0), Probe("canary", "nginx", 5, 5)
+    assert blame("canary", False, [fine, bad])[0] is Hop.NGINX
+    assert (
+        blame("canary", True, [fine, Probe("canary", "nginx", 5, 0), Probe("canary", "outside", 5, 4)])[0] is Hop.PATH
+    )
+    assert blame("canary", False, [Probe("canary", "direct", 5, 5), bad])[0] is Hop.CANARY
+    assert blame("canary", True)[0] is Hop.HOST
+
+
+def test_5xx_that_nginx_makes_itself_is_nginx() -> None:
+    """worker_connections are not enough: nginx logs an empty address and 500."""
+    starved = dict.fromkeys(("upstream_status", "upstream_connect_time", "upstream_header_time"), "-")
+    starved |= {"upstream_addr": "", "status": "500"}
+    lines = mixed() + [request("primary", START_MS + n * 50, **starved) for n in range(100)]
+    check = named(judged(lines, asked_pct=None).checks, "nginx 5xx")
+    assert check.answer is FAIL and check.hop is Hop.NGINX
+
+
+def test_reload_tells_starved_workers_from_a_slow_canary_and_a_slow_host() -> None:
+    before = reload_counts(100, "r1")
+    both = judge_reload(before, reload_counts(200, "r2"), LAB)
+    assert named(both, "primary after reload").hop is Hop.NGINX
+    direct = [Probe(g, "direct", 5, 5) for g in ("primary", "canary")]
+    slow_host = judge_reload(before, reload_counts(200, "r2"), LAB, direct)
+    assert named(slow_host, "primary after reload").hop is Hop.HOST
+    only_canary = reload_counts(100, "r2", ["primary"]).merge(reload_counts(200, "r2", ["canary"]))
+    checks = judge_reload(before, only_canary, LAB)
+    assert named(checks, "canary after reload").hop is Hop.CANARY
+    assert named(checks, "primary after reload").answer is PASS
+
+
+def test_reload_finds_the_slow_worker_and_counts_the_old_ones() -> None:
+    lines = []
+    for n in range(4000):
+        pid = 5000 + n % 4
+        header_ms = 400 if pid == 5002 else 99
+        lines.append(request("primary", START_MS + n, header_ms, openclaw_revision="r2", pid=str(pid)))
+    lines += [request("primary", START_MS + n, 50, openclaw_revision="r1", pid="4711") for n in range(7)]
+    workers = named(judge_reload(reload_counts(100, "r1"), counts_of(lines), LAB), "workers")
+    assert workers.answer is FAIL and "5002" in workers.reason
+    assert "1 old workers finished 7 requests" in workers.reason
+
+
+def test_reload_with_too_few_is_inconclusive() -> None:
+    checks = judge_reload(reload_counts(100, "r1"), counts_of([request("primary", START_MS)]), LAB)
+    assert Verdict.of(checks).answer is INCONCLUSIVE
+
+
+def test_every_reason_has_its_numbers_and_n() -> None:
+    for check in judged(mixed()).checks:
+        assert check.reason.startswith(check.name)
+        assert any(character.isdigit() for character in check.reason)
+        assert check.samples_count
+
+
+def test_the_same_counts_give_the_same_verdict() -> None:
+    counts = counts_of(mixed())
+    again = LogCounts.from_bytes(counts.to_bytes())
+    assert judge_windows(counts, LAB, asked_pct=20) == judge_windows(again, LAB, asked_pct=20)
