@@ -87,7 +87,7 @@ class Raised:
 
 def measure(mac: Mac, run: Run, revision: str) -> Raised:
     """Let traffic pass under `revision`, then set it beside what passed while the canary was dark."""
-    after = settle(mac, run, revision)
+    after = settle(mac, run, revision, mac.plan.traffic.settle_s, lambda counts: _is_enough(mac, counts))
     dark = [e["detail"]["revision"] for e in run.ledger().events("weight") if e["detail"]["weight_pct"] == 0]
     before_revision = dark[-1] if dark else ""
     return Raised(float(revision[1:7] or 0), collect_log(mac, run).select(revision=before_revision), after)
@@ -113,7 +113,8 @@ def promote(mac: Mac, run: Run) -> tuple[pd.DataFrame, Verdict]:
     rows, verdict = [], Verdict()
     for weight_pct in steps_of(mac.plan, probe_pulse(mac).weight_pct):
         revision = raise_weight(mac, weight_pct)
-        counts = settle(mac, run, revision, min(mac.plan.traffic.promote_every_s, mac.plan.observation.wait_s))
+        every_s = mac.plan.traffic.promote_every_s
+        counts = settle(mac, run, revision, every_s, lambda counts: _is_enough(mac, counts))
         samples = collect_samples(mac, run)
         recent = pd.Timestamp.now("UTC") - pd.Timedelta(seconds=max(SAMPLED_S, mac.plan.traffic.promote_every_s))
         verdict = Verdict.of(
@@ -143,6 +144,13 @@ def judge_promoted(mac: Mac) -> list[Check]:
     answer = Answer.PASS if pulse.weight_pct == 100 else Answer.INCONCLUSIVE
     reason = f"the canary's weight is {pulse.weight_pct:g} of 100 %"
     return [Check("promoted", answer, reason, Hop.RUNBOOK, pulse.weight_pct, 100.0, "%")]
+
+
+def _is_enough(mac: Mac, counts: LogCounts) -> bool:
+    """Enough requests of the canary, and of primary while it has a share, for any rule to be decided."""
+    canary, total = _split(counts)
+    needed = 0 if mac.plan.topology == "primary_standby" else mac.plan.thresholds.min_requests_count
+    return canary >= needed and (total - canary >= needed or canary == total)
 
 
 def _split(counts: LogCounts) -> tuple[int, int]:

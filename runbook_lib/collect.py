@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from runbook_lib.evidence import Run, write_whole
 from runbook_lib.logcursor import Cursor, LogFile, head_bytes_wanted, plan_fetch
 from runbook_lib.mac import Mac
 from runbook_lib.onmac import script
+
+PATIENCE = 15  # how many times its settle time a step waits for traffic
 
 
 def collect_log(mac: Mac, run: Run) -> LogCounts:
@@ -29,16 +32,22 @@ def collect_log(mac: Mac, run: Run) -> LogCounts:
     return LogCounts.load(kept) if kept.exists() else _read_counts(mac, [b""])
 
 
-def settle(mac: Mac, run: Run, revision: str, settle_s: float | None = None) -> LogCounts:
-    """Wait while requests pass under one configuration revision, then answer its counts."""
-    time.sleep(
-        0
-        if mac.dry_run
-        else settle_s
-        if settle_s is not None
-        else min(mac.plan.traffic.settle_s, mac.plan.observation.wait_s)
-    )
-    return collect_log(mac, run).select(revision=revision)
+def settle(
+    mac: Mac, run: Run, revision: str, settle_s: float, is_enough: Callable[[LogCounts], bool] = lambda counts: True
+) -> LogCounts:
+    """Let traffic pass under one revision for `settle_s`, and then until it is enough or the plan's wait is over.
+
+    Answers the counts of that revision. Low traffic makes a verdict late, never lenient.
+    """
+    if mac.dry_run:
+        return collect_log(mac, run).select(revision=revision)
+    started, wait_s = time.monotonic(), mac.plan.observation.wait_s
+    time.sleep(min(settle_s, wait_s))
+    while not is_enough(counts := collect_log(mac, run).select(revision=revision)):
+        if time.monotonic() - started > min(wait_s, PATIENCE * settle_s):
+            break
+        time.sleep(min(settle_s, 30))
+    return counts
 
 
 def collect_samples(mac: Mac, run: Run) -> pd.DataFrame:

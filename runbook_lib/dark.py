@@ -16,7 +16,7 @@ OWN_REQUESTS_COUNT = 60  # at 5 % a split that is not dark misses 60 keys once i
 def wait_for_traffic(mac: Mac, run: Run) -> LogCounts:
     """Send requests of our own with as many different keys, let real traffic pass, and count both."""
     ask_keys(mac.plan, OWN_REQUESTS_COUNT)
-    return settle(mac, run, probe_pulse(mac).revision)
+    return settle(mac, run, probe_pulse(mac).revision, mac.plan.traffic.settle_s)
 
 
 def judge(mac: Mac, counts: LogCounts) -> list[Check]:

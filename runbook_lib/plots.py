@@ -228,3 +228,16 @@ def _legend(ax: Axes, columns: int) -> None:
 
 def _above() -> dict[str, Any]:
     return {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
+
+
+def plot_p95(over_time: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """p95 over time, a line a gateway. `over_time`: at (aware UTC, start of the period), gateway, p95_ms."""
+    ax = ax or _axes(2.8)
+    for gateway, rows in _gateways(over_time):
+        _line(ax, pd.Series(rows["p95_ms"].to_numpy(float), index=pd.DatetimeIndex(rows["at"])), gateway)
+    ax.set_ylabel("p95, ms")
+    ax.set_ylim(bottom=0)
+    _time_axis(ax)
+    _grid(ax)
+    _legend(ax, columns=2)
+    return ax

@@ -30,7 +30,7 @@ from runbook_lib.lab.layout import LabError, Layout
 from runbook_lib.lab.wire import Connection, CutError
 
 NAME = "traffic"
-RATES = {"standin": 100.0, "openclaw": 10.0}  # the real gateway needs 8-16 CPU-seconds to start beside it
+RATES = {"standin": 100.0, "openclaw": 25.0}  # the real gateway needs 8-16 CPU-seconds to start beside it
 TIMEOUT_S = 10.0  # GitHub waits 10 s for an answer (docs: "Webhook events and payloads")
 NEW_CONNECTION_RATIO = 0.1
 MOST_AT_ONCE = 200
