@@ -12,6 +12,12 @@ from runbook_lib.lab.ports import Ports
 
 CLIENT = "203.0.113.9"  # RFC 5737: an address for documentation; nginx's realip makes the probe come from there
 READY_TIMEOUT_S = {"standin": 60, "openclaw": 120}
+# OpenClaw queues a wake within a few ms and its heap settles within hours, not seconds: in a practice run chance
+# moves both by more than the article's 35 % and 18 %. Real regions keep the article's numbers.
+THRESHOLDS = {
+    "standin": {},
+    "openclaw": {"rss_gap_pct": 100, "slower_than_primary_pct": 300, "reload_p95_rise_pct": 300},
+}
 
 
 def describe(layout: Layout, ports: Ports, package: str, kind: str) -> None:
@@ -59,6 +65,7 @@ def describe(layout: Layout, ports: Ports, package: str, kind: str) -> None:
             "github_secret": canary["STANDIN_GITHUB_SECRET"],
             "stripe_secret": canary["STANDIN_STRIPE_SECRET"],
         },
+        "thresholds": THRESHOLDS[kind],
         "incident": {
             "notify": f"file:{layout.staging / 'incident.env'}#INCIDENT_URL",
             "confirm_url": f"http://127.0.0.1:{ports.outside}/pages",
