@@ -114,7 +114,7 @@ class RatioRule:
 
 
 def watch(series: Series, thresholds: Thresholds, window_s: int) -> Excess:
-    """The stretch that is certainly over the error ratio, if there is one; see statistics.Watch."""
+    """The stretch that is certainly over the error ratio, if there is one; see statistics.excess."""
     recent = series.last(window_s)
     horizon = max(thresholds.observation_s, series.elapsed_s)
     expected_count = series.trials_count / max(series.elapsed_s, 1) * horizon

@@ -57,74 +57,6 @@ def drawn_quantiles(values: Ints, counts: Ints, q: float, rng: np.random.Generat
     return values[np.searchsorted(upto, np.ceil(rng.beta(r, n - r + 1, DRAWS_COUNT) * n))]
 
 
-class Watch:
-    """Watches ratios step by step for a stretch, from any start until now, that lies over `threshold`.
-
-    A stretch carries the likelihood ratio of a larger ratio against the threshold. As long as the true
-    ratio is not over it, this is a nonnegative supermartingale, so it reaches 1/alpha with probability
-    alpha at most, however often one looks (Ville 1939). Two things make a ratio certain, both at the same
-    step, alpha being 1 - `confidence`:
-
-    1. the lower bound of a stretch is over the threshold: one of STEPS, times its share of the bet,
-       reaches 1/(STRETCH_SHARE alpha). The largest over all starts is Page's CUSUM;
-    2. a ratio that is `healthy` would show this anywhere in a whole run with probability alpha at most:
-       the mean over `starts_count` starts and STEPS of the likelihood ratio against `healthy` reaches
-       1/alpha. This is the sum of Shiryaev and Roberts.
-
-    Both are e-detectors (Shin, Ramdas and Rinaldo 2022, arXiv:2203.03532). For a ratio between healthy and the
-    threshold only 1 holds, for each stretch by itself. `runs_count` runs
-    are watched side by side. Within a step the order does not matter.
-    """
-
-    def __init__(
-        self, threshold: float, healthy: float, confidence: float, starts_count: float | Floats, runs_count: int = 1
-    ) -> None:
-        ratios = np.array([min(step * threshold, LARGEST_RATIO) for step, _ in STEPS])
-        self._bet = np.log([share for _, share in STEPS])
-        self._hit, self._miss = np.log(ratios / threshold), np.log((1 - ratios) / (1 - threshold))
-        self._hit_healthy, self._miss_healthy = np.log(ratios / healthy), np.log((1 - ratios) / (1 - healthy))
-        self._needed = -math.log(1 - confidence)
-        self._needed_of_stretch = self._needed - math.log(STRETCH_SHARE)
-        self._share = -np.log(np.broadcast_to(np.asarray(starts_count, np.float64), (runs_count,)))
-        self._stretch = np.zeros((runs_count, len(STEPS)))
-        self._run = np.full((runs_count, len(STEPS)), -np.inf)
-        self._since_start = np.full(runs_count, np.inf)
-
-    def step(self, events: Ints, trials: Ints) -> npt.NDArray[np.bool_]:
-        """Take one step of each run; whether its ratio is certainly over the threshold now."""
-        hits, misses = events[:, None], (trials - events)[:, None]
-        fresh = self._since_start >= REQUESTS_PER_START
-        self._since_start = np.where(fresh, 0, self._since_start) + trials
-        begun = np.logaddexp(self._run, np.where(fresh, self._share, -np.inf)[:, None])
-        self._run = begun + hits * self._hit_healthy + misses * self._miss_healthy
-        self._stretch = np.maximum(self._stretch, 0) + hits * self._hit + misses * self._miss
-        return (self.stretch_evidence >= self._needed_of_stretch) & (self.run_evidence >= self._needed)
-
-    @property
-    def stretch_evidence(self) -> Floats:
-        return np.asarray((self._bet + self._stretch).max(axis=1))
-
-    @property
-    def run_evidence(self) -> Floats:
-        return np.asarray(np.logaddexp.reduce(self._bet + self._run, axis=1))
-
-    @property
-    def is_idle(self) -> bool:
-        """Nothing speaks for an unhealthy ratio just now."""
-        return bool((self._stretch <= 0).all())
-
-    def requests_left(self, ratio: float) -> float:
-        """How many more requests at this ratio until it is certain, of the first run; infinite if never."""
-        gain = ratio * self._hit + (1 - ratio) * self._miss
-        gain_healthy = ratio * self._hit_healthy + (1 - ratio) * self._miss_healthy
-        with np.errstate(divide="ignore", invalid="ignore"):
-            lacking = self._needed_of_stretch - self._bet - np.maximum(self._stretch[0], 0)
-            stretch = np.where(gain > 0, lacking / gain, np.inf)
-            begun = np.maximum(self._run[0], self._share[0])
-            run = np.where(gain_healthy > 0, (self._needed - self._bet - begun) / gain_healthy, np.inf)
-        return max(0.0, float(stretch.min()), float(run.min()))
-
-
 def starts_of(horizon_s: float, step_s: float, expected_count: float) -> float:
     """From how many places a stretch may start in a whole run: one a step, or one every few requests."""
     return max(1.0, min(horizon_s / step_s, expected_count / REQUESTS_PER_START))
@@ -132,8 +64,8 @@ def starts_of(horizon_s: float, step_s: float, expected_count: float) -> float:
 
 @dataclass(frozen=True)
 class Excess:
-    """Of one run: the first step at which the ratio was certain (None: never), where the stretch
-    that made it so began, and how many more requests it would take at the present ratio."""
+    """The first step at which the ratio was certainly over (None: at none), where the stretch that made it
+    so began, and how many more requests it takes from the last step on if it stays as it was recently."""
 
     certain_at: int | None
     since: int
@@ -143,16 +75,61 @@ class Excess:
 def excess(
     events: Ints, trials: Ints, threshold: float, healthy: float, confidence: float, starts_count: float, recent: float
 ) -> Excess:
-    """Watch one run to its first certain step, or to its end; `recent` is the ratio to go on with."""
+    """Whether the ratio of events to trials, step by step, has a stretch that certainly lies over `threshold`.
+
+    A stretch, from any start until now, carries the likelihood ratio of a larger ratio against the
+    threshold. As long as the true ratio is not over it, this is a nonnegative supermartingale, so it reaches
+    1/alpha with probability alpha at most, however often one looks (Ville 1939). Two things make a ratio
+    certain, both at the same step, alpha being 1 - `confidence`:
+
+    1. the lower bound of a stretch is over the threshold: one of STEPS, times its share of the bet,
+       reaches 1/(STRETCH_SHARE alpha). The largest over all starts is Page's CUSUM;
+    2. a ratio that is `healthy` would show this anywhere in a whole run with probability alpha at most:
+       the mean over `starts_count` starts and STEPS of the likelihood ratio against `healthy` reaches
+       1/alpha. This is the sum of Shiryaev and Roberts.
+
+    Both are e-detectors (Shin, Ramdas and Rinaldo 2022, arXiv:2203.03532). For a ratio between healthy and the
+    threshold only 1 holds, for each stretch by itself. Within a step the order does not matter. `recent` is
+    the ratio to go on with. Measured in docs/calibration.md.
+    """
     if not events.any():
         return Excess(None, 0, math.inf)
-    watch, since = Watch(threshold, healthy, confidence, starts_count), 0
-    for at in range(len(events)):
-        if watch.is_idle:
-            since = at
-        if watch.step(events[at : at + 1], trials[at : at + 1])[0]:
-            return Excess(at, since, 0.0)
-    return Excess(None, since, watch.requests_left(recent))
+    bet = np.log([share for _, share in STEPS])
+    ratios = np.array([min(step * threshold, LARGEST_RATIO) for step, _ in STEPS])
+    needed = -math.log(1 - confidence)
+    k, misses = events[:, None], (trials - events)[:, None]
+
+    gain, loss = np.log(ratios / threshold), np.log((1 - ratios) / (1 - threshold))
+    walk = np.cumsum(k * gain + misses * loss, axis=0)
+    lowest = np.minimum.accumulate(np.vstack((np.zeros(len(STEPS)), walk[:-1])), axis=0)
+    stretch = bet + walk - lowest
+
+    gain_healthy, loss_healthy = np.log(ratios / healthy), np.log((1 - ratios) / (1 - healthy))
+    far = np.cumsum(k * gain_healthy + misses * loss_healthy, axis=0)
+    before = np.vstack((np.zeros(len(STEPS)), far[:-1]))
+    begun = np.where(_may_start(trials)[:, None], -math.log(starts_count) - before, -np.inf)
+    run = bet + far + np.logaddexp.accumulate(begun, axis=0)
+
+    needed_of_stretch = needed - math.log(STRETCH_SHARE)
+    certain = (stretch.max(axis=1) >= needed_of_stretch) & (np.logaddexp.reduce(run, axis=1) >= needed)
+    if certain.any():
+        at = int(np.argmax(certain))
+        best = int(np.argmax(stretch[at]))
+        path = np.concatenate(([0.0], walk[:at, best]))
+        return Excess(at, len(path) - 1 - int(np.argmin(path[::-1])), 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        speed = recent * gain + (1 - recent) * loss
+        speed_healthy = recent * gain_healthy + (1 - recent) * loss_healthy
+        left = np.where(speed > 0, (needed_of_stretch - np.maximum(stretch[-1], bet)) / speed, np.inf)
+        fresh = bet - math.log(starts_count)
+        left_healthy = np.where(speed_healthy > 0, (needed - np.maximum(run[-1], fresh)) / speed_healthy, np.inf)
+    return Excess(None, 0, max(0.0, float(left.min()), float(left_healthy.min())))
+
+
+def _may_start(trials: Ints) -> npt.NDArray[np.bool_]:
+    """At which steps a stretch may start for the second condition: the first, then one every few requests."""
+    tens = np.concatenate(([-1, 0], np.cumsum(trials)[:-1] // REQUESTS_PER_START))
+    return np.diff(tens)[: len(trials)] > 0
 
 
 def generator() -> np.random.Generator:
