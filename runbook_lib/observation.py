@@ -19,6 +19,9 @@ from runbook_lib.verdict import Answer, Check, Hop, Verdict
 
 NOT_READY_SAMPLES = 3  # in a row: one slow answer is not an outage, three are
 
+WINDOW_COLUMNS = ["window_at", "gateway", "requests_count", "share_ratio", "attempts_5xx_count", "error_ratio"]
+WINDOW_COLUMNS += ["failed_connects_count", "taken_over_count", "in_flight_count"]
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -44,8 +47,9 @@ class Observation:
         return self.observed_s >= self.needed_s - 2 * self.every_s
 
     def windows(self) -> pd.DataFrame:
-        """counts.totals by window and gateway."""
-        return self.counts.totals()
+        """Both gateways, window by window: WINDOW_COLUMNS of counts.totals."""
+        totals = self.counts.totals()
+        return totals[totals["gateway"].isin(["primary", "canary"])][WINDOW_COLUMNS].reset_index(drop=True)
 
     def error_ratios(self) -> pd.DataFrame:
         """What plot_error_ratio draws: at, gateway, error_pct, low_pct, high_pct."""
