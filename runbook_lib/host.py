@@ -23,6 +23,7 @@ from runbook_lib.errors import CommandFailed, CommandTimeout, ConnectionLost, Ho
 from runbook_lib.plan import HostSection
 
 CHUNK = 1 << 16
+KEEPALIVE_S = 15
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,17 @@ class Completed:
         return [row for row in parts if len(row) == width]
 
 
+@dataclass(frozen=True)
+class _Hop:
+    """One host on the way to the Mac, itself included."""
+
+    alias: str
+    address: str
+    port: int
+    user: str | None
+    options: Any
+
+
 class Host:
     """A connected Mac. Use as a context manager."""
 
@@ -51,7 +63,12 @@ class Host:
         self.name, self._section, self._shell = section.alias, section, shell
         self.round_trips_count = 0
         self._clients: list[paramiko.SSHClient] = []
-        self._transport = self._connect()
+        self._counting = threading.Lock()
+        try:
+            self._transport = self._connect()
+        except BaseException:
+            self._close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -59,8 +76,7 @@ class Host:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for client in reversed(self._clients):
-            client.close()
+        self._close()
 
     def run(self, script: str, *args: str, timeout_s: float | None = None, check: bool = True) -> Completed:
         """Run a POSIX sh script on the Mac with `args` as $1, $2, …
@@ -71,9 +87,7 @@ class Host:
         wrapped = f'__main() {{\n{script}\n}}\n__main "$@" </dev/null\n'
         done = self._exec([self._shell, "-s", "--", *args], wrapped.encode(), timeout_s)
         stdout, stderr, status, duration_s = done
-        completed = Completed(
-            stdout.decode(errors="replace"), stderr.decode(errors="replace"), status, duration_s
-        )
+        completed = Completed(stdout.decode(errors="replace"), stderr.decode(errors="replace"), status, duration_s)
         if check and status != 0:
             raise CommandFailed(self.name, _title(script), status, completed.stderr or completed.stdout)
         return completed
@@ -99,13 +113,17 @@ class Host:
         """A TCP connection from the Mac to `address`. Raises paramiko.ChannelException when refused there."""
         return self._transport.open_channel("direct-tcpip", address, ("127.0.0.1", 0), timeout=timeout_s)
 
-    def _exec(
-        self, argv: list[str], stdin: bytes, timeout_s: float | None
-    ) -> tuple[bytes, bytes, int, float]:
-        self.round_trips_count += 1
+    def _exec(self, argv: list[str], stdin: bytes, timeout_s: float | None) -> tuple[bytes, bytes, int, float]:
+        with self._counting:
+            self.round_trips_count += 1
         limit_s = timeout_s or self._section.command_timeout_s
         started = time.monotonic()
         title = _title(stdin.decode(errors="replace")) if stdin else argv[-1]
+        channel: paramiko.Channel | None = None
+
+        def left_s() -> float:
+            return max(0.001, limit_s - (time.monotonic() - started))
+
         try:
             channel = self._transport.open_session(timeout=limit_s)
             channel.settimeout(limit_s)
@@ -118,17 +136,18 @@ class Host:
             output: list[bytes] = []
             while block := channel.recv(CHUNK):
                 output.append(block)
-                channel.settimeout(max(0.001, limit_s - (time.monotonic() - started)))
-            reader.join(max(0.001, limit_s - (time.monotonic() - started)))
-            status = self._status(channel, limit_s - (time.monotonic() - started))
+                if time.monotonic() - started > limit_s:
+                    raise TimeoutError  # a command that never stops talking would never let recv time out
+                channel.settimeout(left_s())
+            reader.join(left_s())
+            status = self._status(channel, left_s())
         except TimeoutError:
-            raise CommandTimeout(
-                self.name,
-                f"{title}: no end after {limit_s:g} s (it may still run there)",
-                "look on the Mac before you run the step again, or raise host.command_timeout_s",
-            ) from None
+            raise self._unanswered(title, started, limit_s, channel) from None
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise self._lost(title, started, error) from error
+        finally:
+            if channel is not None:
+                channel.close()
         if status == -1:
             raise self._lost(title, started, None)
         return b"".join(output), b"".join(errors), status, time.monotonic() - started
@@ -138,33 +157,64 @@ class Host:
             raise TimeoutError
         return channel.recv_exit_status()
 
+    def _unanswered(
+        self, title: str, started: float, limit_s: float, channel: paramiko.Channel | None
+    ) -> CommandTimeout | ConnectionLost:
+        """Whether the command is slow or the connection is dead is asked of the connection itself."""
+        if channel is not None:
+            channel.close()
+        if not self._answers():
+            return self._lost(title, started, None)
+        return CommandTimeout(
+            self.name,
+            f"{title}: no end after {limit_s:g} s (it may still run there)",
+            "look on the Mac before you run the step again, or raise host.command_timeout_s",
+        )
+
+    def _answers(self) -> bool:
+        try:
+            self._transport.open_session(timeout=self._section.connect_timeout_s).close()
+        except paramiko.ChannelException:
+            return True  # refused, and that is an answer
+        except (paramiko.SSHException, EOFError, OSError):
+            return False
+        return True
+
+    def _close(self) -> None:
+        for client in reversed(self._clients):
+            client.close()
+
     def _lost(self, title: str, started: float, error: Exception | None) -> ConnectionLost:
         after_s = time.monotonic() - started
         return ConnectionLost(
             self.name,
-            f"the connection was lost {after_s:.1f} s into {title!r} ({error or 'closed without an exit status'})",
+            f"the connection was lost {after_s:.1f} s into {title!r} ({error or 'no answer, no exit status'})",
             "run the step again: it asks the Mac first what was done",
         )
 
     def _connect(self) -> paramiko.Transport:
         config_file = Path(self._section.ssh_config).expanduser()
-        config = (
-            paramiko.SSHConfig.from_path(str(config_file)) if config_file.is_file() else paramiko.SSHConfig()
-        )
+        config = paramiko.SSHConfig.from_path(str(config_file)) if config_file.is_file() else paramiko.SSHConfig()
+        hops = _route(config, self.name)
         sock = None
-        for jump in reversed(_jumps(config, self.name)):
-            sock = self._open(config, jump, sock, towards=config.lookup(_jumped(config, self.name, jump)))
-        self._open(config, self.name, sock, towards=None)
+        for hop, following in zip(hops, [*hops[1:], None], strict=True):
+            sock = self._open(hop, sock, following)
         transport = self._clients[-1].get_transport()
         if transport is None:
             raise ConnectionLost(self.name, "the connection was closed at once", "try again")
+        transport.set_keepalive(KEEPALIVE_S)
         return transport
 
-    def _open(self, config: paramiko.SSHConfig, alias: str, sock: Any, towards: Any) -> Any:
-        """Connect one hop; answer a channel towards the next one, if there is one."""
-        options = config.lookup(alias)
-        address, port = options["hostname"], int(options.get("port", 22))
+    def _open(self, hop: _Hop, sock: Any, following: _Hop | None) -> Any:
+        """Connect one hop; answer a channel towards the following one, if there is one."""
+        options, address, port = hop.options, hop.address, hop.port
+        if "proxycommand" in options:
+            raise HostUnreachable(
+                self.name, f"{hop.alias} has a ProxyCommand, which is not read here", "write a ProxyJump instead"
+            )
         client = paramiko.SSHClient()
+        self._clients.append(client)
+        keys: Any = [file for file in options.get("identityfile", []) if Path(file).is_file()]
         known = options.get("userknownhostsfile", "~/.ssh/known_hosts").split()
         for file in (Path(name).expanduser() for name in known):
             if file.is_file():
@@ -174,14 +224,14 @@ class Host:
             client.connect(
                 address,
                 port=port,
-                username=options.get("user"),
-                key_filename=options.get("identityfile"),
+                username=hop.user,
+                key_filename=keys,
                 sock=sock,
                 timeout=self._section.connect_timeout_s,
                 banner_timeout=self._section.connect_timeout_s,
                 auth_timeout=self._section.connect_timeout_s,
                 allow_agent=options.get("identitiesonly", "no") != "yes",
-                look_for_keys=False,
+                look_for_keys="identityfile" not in options,  # as ssh does: ~/.ssh/id_*
             )
         except paramiko.BadHostKeyException as error:
             raise HostKeyRefused(
@@ -193,7 +243,7 @@ class Host:
         except paramiko.AuthenticationException as error:
             raise HostUnreachable(
                 self.name,
-                f"{address}:{port} refused user {options.get('user')!r}: {error}",
+                f"{address}:{port} refused user {hop.user!r}: {error}",
                 "check the key or agent",
             ) from None
         except (paramiko.SSHException, OSError) as error:
@@ -206,16 +256,24 @@ class Host:
             raise HostUnreachable(
                 self.name,
                 f"no SSH connection to {address}:{port} within {self._section.connect_timeout_s:g} s ({error})",
-                f"try: ssh -F {self._section.ssh_config} {alias}",
+                f"try: ssh -F {self._section.ssh_config} {hop.alias}",
             ) from None
-        self._clients.append(client)
         transport = client.get_transport()
-        if towards is None or transport is None:
+        if following is None or transport is None:
             return None
-        transport.set_keepalive(15)
-        return transport.open_channel(
-            "direct-tcpip", (towards["hostname"], int(towards.get("port", 22))), ("127.0.0.1", 0)
-        )
+        transport.set_keepalive(KEEPALIVE_S)
+        target = (following.address, following.port)
+        try:
+            return transport.open_channel(
+                "direct-tcpip", target, ("127.0.0.1", 0), timeout=self._section.connect_timeout_s
+            )
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise HostUnreachable(
+                self.name,
+                f"{hop.alias} cannot reach {following.address}:{following.port} "
+                f"within {self._section.connect_timeout_s:g} s ({error})",
+                f"try: ssh -F {self._section.ssh_config} {self.name}",
+            ) from None
 
 
 class _ThroughSSH(httpcore.NetworkBackend):
@@ -273,24 +331,28 @@ def _drain(channel: paramiko.Channel, into: list[bytes]) -> None:
         return  # the reader of standard output meets the same limit and reports it
 
 
-def _jumps(config: paramiko.SSHConfig, alias: str) -> list[str]:
-    """The ProxyJump chain, nearest to the Mac first."""
-    chain: list[str] = []
-    while (
-        jump := config.lookup(chain[-1] if chain else alias).get("proxyjump", "none")
-    ) != "none" and jump not in chain:
-        chain.append(jump)
-    return chain
+def _hop(config: paramiko.SSHConfig, spec: str) -> _Hop:
+    """`[user@]host[:port]`, as in ProxyJump, with what the ssh_config says of that host."""
+    user, _, rest = spec.strip().removeprefix("ssh://").rpartition("@")
+    alias, _, port = rest.partition(":")
+    options = config.lookup(alias)
+    return _Hop(
+        alias, options["hostname"], int(port or options.get("port", "22")), user or options.get("user"), options
+    )
 
 
-def _jumped(config: paramiko.SSHConfig, alias: str, jump: str) -> str:
-    """The host that is reached from `jump`."""
-    chain = [alias, *_jumps(config, alias)]
-    return chain[chain.index(jump) - 1]
+def _route(config: paramiko.SSHConfig, spec: str, seen: tuple[str, ...] = ()) -> list[_Hop]:
+    """Every host on the way, in the order in which they are connected; the last is the Mac."""
+    hop = _hop(config, spec)
+    jumps = [jump for jump in hop.options.get("proxyjump", "none").split(",") if jump.strip().lower() != "none"]
+    if not jumps or hop.alias in seen:
+        return [hop]
+    first, *others = jumps
+    if _hop(config, first).alias in (*seen, hop.alias):  # `Host *` with a ProxyJump means all but the jump host
+        return [hop]
+    return [*_route(config, first, (*seen, hop.alias)), *(_hop(config, other) for other in others), hop]
 
 
 def _title(script: str) -> str:
     """The first comment of a script, by which it is named in errors."""
-    return next(
-        (line.strip("# ").strip() for line in script.splitlines() if line.startswith("# ")), "a command"
-    )
+    return next((line.strip("# ").strip() for line in script.splitlines() if line.startswith("# ")), "a command")
