@@ -23,10 +23,10 @@ lab.demo                                                     a whole rollout on 
 rollout > step execution page                                which step may run, how one runs, what it leaves
 report plots console                                         banner, tables, plots; the same on a terminal
 climb rehearsal rollback                                     several changes, with a judgement in between
-dark observation lints validation smoke > collect            what a step asks, and what it makes of the answer
+dark observation hunt lints validation smoke > collect       what a step asks, and what it makes of the answer
 install jobs weight snapshot sentinel                        what a step proposes to change
 probes actions                                               everything ASKED of the Mac, everything that CHANGES it
-judge > reloads > ratios latency > blame                     measurements and thresholds to a verdict
+analyse > judge > reloads > ratios latency > blame           measurements and thresholds to a verdict
 nginx launchd matrix webhooks incident > gateway             what each thing is: text and frames
 proposal > mac > vault                                       a connected Mac; a change of it before it is made
 evidence > ledger                                            the run folder; what was tried, done and proven
