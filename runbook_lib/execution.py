@@ -1,54 +1,141 @@
-"""Executing one notebook: papermill, the record kept whole, and the page as HTML beside it."""
+"""Executing one notebook: papermill on a warm kernel, the record kept whole and true, the page as HTML beside it."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
-
-import nbformat
-import papermill
-from nbconvert import HTMLExporter
-from papermill.exceptions import PapermillExecutionError
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from runbook_lib.evidence import write_whole
+from runbook_lib.kernels import SHARED
 from runbook_lib.parameters import project_root
 
-STARTUP_LIMIT_S = 120
+if TYPE_CHECKING:
+    from runbook_lib.engine import Execution
+
+TEMPLATE = Path(__file__).parent / "templates" / "notebook.html.j2"
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_running: set[Execution] = set()
+_stopped_by: list[int] = []
+_one_export = threading.Lock()  # an exporter changes its filters with each notebook
 
 
 def execute(notebook: str, parameters: Mapping[str, Any], folder: Path) -> str:
     """Execute notebooks/<notebook>.ipynb into `folder`, as .ipynb and .html; answers the error, empty on success.
 
-    papermill writes its output in place and cell by cell; readers of `folder` see it whole, or not at all.
+    Readers of `folder` see the record grow, whole at any time. Whatever ends the execution, cells that never ran are
+    `pending` in it, and the cell in which it ended is `failed`. Raises KeyboardInterrupt or SystemExit where a signal
+    has asked the runner to stop.
     """
-    source = project_root() / "notebooks" / f"{notebook}.ipynb"
-    with tempfile.TemporaryDirectory() as scratch:
-        output = Path(scratch) / f"{notebook}.ipynb"
+    root = project_root()
+    with stoppable():
+        warm_up()
+        # Here, because `rollout drain` and `rollout status` need none of it, and it takes a second.
+        import papermill
+        from papermill.exceptions import PapermillExecutionError
+
+        from runbook_lib.engine import Execution
+
+        record = folder / f"{notebook}.ipynb"
+        source = root / "notebooks" / f"{notebook}.ipynb"
+        execution = Execution(record, {"input_path": _shown(source, root), "output_path": _shown(record, root)})
         error = ""
+        _running.add(execution)
         try:
+            raise_if_stopped()
             papermill.execute_notebook(
                 str(source),
-                str(output),
+                None,
                 parameters=dict(parameters),
-                cwd=str(project_root()),
+                engine_name="warm",
+                execution=execution,
+                directory=root,
                 progress_bar=False,
-                start_timeout=STARTUP_LIMIT_S,
-                shutdown_kernel="immediate",
             )
         except PapermillExecutionError as stopped:
             error = f"{stopped.ename}: {stopped.evalue}"
         finally:
-            if output.exists():
-                publish(output, folder)
-    return error
+            _running.discard(execution)
+            if execution.nb is not None:
+                execution.publish()
+                write_whole(record.with_suffix(".html"), as_html(execution.nb, notebook))
+        raise_if_stopped()
+        if not error and execution.unfinished:
+            reason = execution.reason or "a cell ended the notebook"
+            error = f"{reason}; {execution.unfinished} cells did not run to their end"
+        return error
 
 
-def publish(executed: Path, folder: Path) -> None:
-    """Put an executed notebook and its HTML into the run folder."""
-    node = nbformat.read(executed, as_version=4)
-    body, _ = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True).from_notebook_node(node)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / executed.name, nbformat.writes(node))
-    write_whole(folder / f"{executed.stem}.html", body)
+def warm_up() -> None:
+    """Begin to import what kernels need, in another process; where that cannot be, a kernel's start will say so."""
+    try:
+        SHARED.start()
+    except OSError:
+        return
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and a closed terminal stop what executes, in every thread, with true records; then raise.
+
+    `execute` does this by itself in the main thread. Who executes in other threads wraps this around them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    default = (signal.SIG_DFL, signal.default_int_handler)
+    before = {signum: handler for signum in STOPPING if (handler := signal.getsignal(signum)) in default}
+    for signum in before:
+        signal.signal(signum, _stop)
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+        if before:
+            _stopped_by.clear()
+
+
+def raise_if_stopped() -> None:
+    """Raises KeyboardInterrupt after SIGINT, SystemExit with the shell's exit code after other signals."""
+    if _stopped_by:
+        if _stopped_by[0] == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + _stopped_by[0])
+
+
+def _stop(signum: int, _frame: FrameType | None) -> None:
+    _stopped_by.append(signum)
+    running = list(_running)
+    for execution in running:
+        execution.stop(signum)
+    if not running:
+        raise_if_stopped()
+
+
+def as_html(node: Any, title: str) -> str:
+    """An executed notebook as one page that needs no network."""
+    with _one_export:
+        body, _ = _exporter().from_notebook_node(node, {"metadata": {"name": title}})
+    return str(body)
+
+
+@cache
+def _exporter() -> Any:
+    from nbconvert import HTMLExporter
+
+    return HTMLExporter(
+        template_file=str(TEMPLATE),
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+    )
+
+
+def _shown(path: Path, root: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
