@@ -19,6 +19,7 @@ from runbook_lib.verdict import Answer, Check, Hop, Verdict
 
 NOT_READY_SAMPLES = 3  # in a row: one slow answer is not an outage, three are
 
+BESIDE_PRIMARY = ("primary 5xx", "primary connect p95", "canary header p95")
 WINDOW_COLUMNS = ["window_at", "gateway", "requests_count", "share_ratio", "attempts_5xx_count", "error_ratio"]
 WINDOW_COLUMNS += ["failed_connects_count", "taken_over_count", "in_flight_count"]
 
@@ -134,8 +135,14 @@ def judge_evidence(seen: Observation, thresholds: Thresholds) -> list[Check]:
 
 
 def judge_traffic(counts: LogCounts, thresholds: Thresholds, weight_pct: float) -> list[Check]:
-    """What the access log says; nothing for a standby, which has no traffic to be judged by."""
-    return list(judge_windows(counts, thresholds, asked_pct=weight_pct).checks) if weight_pct > 0 else []
+    """What the access log says; nothing for a standby, which has no traffic to be judged by.
+
+    A canary that serves everything is judged by itself: there is no primary left to compare it with.
+    """
+    if weight_pct == 0:
+        return []
+    checks = judge_windows(counts, thresholds, asked_pct=weight_pct).checks
+    return [c for c in checks if weight_pct < 100 or c.name not in BESIDE_PRIMARY]
 
 
 def judge_gateways(samples: pd.DataFrame, thresholds: Thresholds, weight_pct: float) -> list[Check]:
