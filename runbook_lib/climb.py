@@ -42,14 +42,20 @@ def steps_of(plan: Plan, from_pct: float) -> list[float]:
 
 
 def raise_weight(mac: Mac, to_pct: float) -> str:
-    """Raise the weight, ramped where nginx has no slow_start; answers the revision that runs then."""
-    pulse = probe_pulse(mac)
-    weights = ramp(pulse.weight_pct, to_pct, probe_nginx(mac).has_slow_start)
+    """Raise the weight, from zero ramped where nginx has no slow_start; answers the revision that runs then.
+
+    A canary that serves already is warm: slow_start would not ramp it either.
+    """
+    from_pct = probe_pulse(mac).weight_pct
+    weights = [to_pct] if from_pct > 0 else ramp(0, to_pct, probe_nginx(mac).has_slow_start)
+    revision = ""
     for number, weight_pct in enumerate(weights):
         if number:
             time.sleep(mac.plan.traffic.ramp_s / len(weights))
-        apply(mac, propose_weight(mac, weight_pct))
-    return probe_pulse(mac).revision
+        proposal = propose_weight(mac, weight_pct)
+        apply(mac, proposal)
+        revision = str(proposal.facts["revision"])
+    return revision
 
 
 @dataclass(frozen=True)

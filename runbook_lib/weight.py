@@ -95,16 +95,12 @@ def _prove_reload(mac: Mac, done: Completed) -> Mapping[str, Any]:
 
 
 def ramp(from_pct: float, to_pct: float, has_slow_start: bool) -> list[float]:
-    """The weights on the way up: one where nginx has slow_start, else at most RAMP_POINTS_PCT at a time from zero.
-
-    A canary that serves already is warm: slow_start would not ramp it either.
+    """The weights on the way up: one where nginx has slow_start, else at most RAMP_POINTS_PCT at a time.
 
     >>> ramp(0, 12, False)
     [4.0, 8.0, 12.0]
-    >>> ramp(12, 22, False)
-    [22]
     """
-    if has_slow_start or from_pct > 0 or to_pct <= from_pct:
+    if has_slow_start or to_pct <= from_pct:
         return [to_pct]
     count = math.ceil((to_pct - from_pct) / RAMP_POINTS_PCT)
     return [round(from_pct + (to_pct - from_pct) * n / count, 2) for n in range(1, count + 1)]
