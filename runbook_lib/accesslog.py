@@ -23,11 +23,14 @@ from runbook_lib.logcursor import Cursor, Fetch, LogFile, Plan, head_bytes_wante
 from runbook_lib.logfields import PAD, Block
 from runbook_lib.logforeign import Combined, Json, json_fields, record_of
 from runbook_lib.logformats import LOG_FIELDS, LOG_FORMAT, Fields, LogFormat, Slim
-from runbook_lib.logrows import Names, Singles, rows_of
+from runbook_lib.logrows import Names, Rows, Singles, rows_of
 
 __all__ = ["LOG_FIELDS", "LOG_FORMAT", "Cursor", "LogCounts", "LogFile", "Plan", "list_files", "plan_fetch", "read"]
 
-BLOCK_BYTES = 4 << 20
+BATCH_BYTES = 4 << 20
+"""Read at once and counted together: what is counted by window, gateway and metric costs the same for few lines."""
+BLOCK_BYTES = 1 << 20
+"""Parsed at once: it has to stay in a core's cache. 1 MB measured twice as fast as 4 MB."""
 SAMPLE_BYTES = 65_536
 SHOWN_BYTES = 200
 TORN = b"\0 \0"
@@ -96,10 +99,11 @@ class _Stream:
         if fetch and fetch.start:
             content.seek(fetch.start)
 
-    def blocks(self, leave: bool) -> Iterator[Block]:
+    def batches(self, leave: bool) -> Iterator[list[Block]]:
+        """A few blocks of whole lines at a time."""
         carried, swallowed_count = b"", 0
         while True:
-            room = bytearray(PAD + len(carried) + BLOCK_BYTES + PAD)
+            room = bytearray(PAD + len(carried) + BATCH_BYTES + PAD)
             room[PAD : PAD + len(carried)] = carried
             filled = PAD + len(carried)
             filled += (count := self._fill(memoryview(room)[filled:-PAD]))
@@ -108,16 +112,16 @@ class _Stream:
             end = room.rfind(b"\n", PAD, filled) + 1
             if end:
                 self.read_bytes += end - PAD + swallowed_count
-                yield Block.of(np.frombuffer(room, np.uint8)[: end + PAD])
+                yield _cut(room, end)
                 carried, swallowed_count = bytes(room[end:filled]), 0
-            elif count < BLOCK_BYTES:
+            elif count < BATCH_BYTES:
                 carried = bytes(room[PAD:filled])
             else:  # no line is that long: only its length is of interest
                 carried, swallowed_count = TORN, swallowed_count + filled - PAD - len(TORN)
         self.left_bytes = len(carried) + swallowed_count
         if carried and not leave:
             self.read_bytes, self.left_bytes = self.read_bytes + self.left_bytes, 0
-            yield Block.copy(TORN + carried + b"\n")
+            yield [Block.copy(TORN + carried + b"\n")]
 
     def _fill(self, room: memoryview) -> int:
         filled = 0
@@ -126,14 +130,24 @@ class _Stream:
         return filled
 
 
+def _cut(room: bytearray, end: int) -> list[Block]:
+    """The text from PAD to `end` in blocks of whole lines, without a copy."""
+    text, start, blocks = np.frombuffer(room, np.uint8), PAD, []
+    while start < end:
+        stop = room.rfind(b"\n", start, min(start + BLOCK_BYTES, end)) + 1 or room.find(b"\n", start) + 1
+        blocks.append(Block.of(text[start - PAD : stop + PAD]))
+        start = stop
+    return blocks
+
+
 def _count(counts: LogCounts, stream: _Stream, names: Names, leave: bool) -> None:
     """Blocks are counted side by side and added up in their order."""
     log: LogFormat | None = None
     waiting: deque[Future[_Counted]] = deque()
     with ThreadPoolExecutor(THREADS_COUNT) as threads:
-        for block in stream.blocks(leave):
-            log = log or _format_of(block)
-            waiting.append(threads.submit(_counted, block, log, names, counts.window_s))
+        for batch in stream.batches(leave):
+            log = log or _format_of(batch[0])
+            waiting.append(threads.submit(_counted, batch, log, names, counts.window_s))
             if len(waiting) > THREADS_COUNT:
                 _add(counts, waiting.popleft().result())
         for future in waiting:
@@ -147,24 +161,24 @@ class _Counted:
     log: LogFormat
 
 
-def _counted(block: Block, log: LogFormat, names: Names, window_s: int) -> _Counted:
-    rows, singles = rows_of(block, log, fields_of, names)
-    return _Counted(list(parts_of(rows, names, window_s)), singles, log)
+def _counted(batch: list[Block], log: LogFormat, names: Names, window_s: int) -> _Counted:
+    parsed = [rows_of(block, log, fields_of, names) for block in batch]
+    rows = Rows.joined([rows for rows, _ in parsed])
+    return _Counted(list(parts_of(rows, names, window_s)), Singles.joined([singles for _, singles in parsed]), log)
 
 
-def _add(counts: LogCounts, block: _Counted) -> None:
-    for table, group, values, seen_counts in block.parts:
-        getattr(counts, table).add(group, values, seen_counts)
-    singles = block.singles
-    formats = dict(singles.formats)
+def _add(counts: LogCounts, batch: _Counted) -> None:
+    for table, group, values, how_often in batch.parts:
+        getattr(counts, table).add(group, values, how_often)
+    singles = batch.singles
     if singles.regular_count:
-        formats[block.log.name] = formats.get(block.log.name, 0) + singles.regular_count
-        counts.missing |= set(LOG_FIELDS) - block.log.names
-    for name, count in formats.items():
+        singles.formats[batch.log.name] += singles.regular_count
+        singles.missing |= set(LOG_FIELDS) - batch.log.names
+    for name, count in singles.formats.items():
         counts.formats[name] = counts.formats.get(name, 0) + count
     counts.missing |= singles.missing
     counts.unparsed_count += len(singles.unparsed)
-    counts.lines_count += sum(formats.values()) + len(singles.unparsed)
+    counts.lines_count += singles.formats.total() + len(singles.unparsed)
     counts.remember(line[:SHOWN_BYTES].decode("ascii", "backslashreplace") for line in singles.unparsed)
 
 

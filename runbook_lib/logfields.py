@@ -60,7 +60,7 @@ def first_byte(words: Words, byte: int) -> Ints:
     ones, tops = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
     zero = words ^ (ones * np.uint64(byte))
     found = (zero - ones) & ~zero & tops
-    return (np.bitwise_count((found & (~found + _U[1])) - _U[1]) >> 3).astype(np.int64)
+    return (np.bitwise_count((found - _U[1]) & ~found) >> 3).astype(np.int64)
 
 
 def _digits(words: Words) -> tuple[Ints, Mask]:

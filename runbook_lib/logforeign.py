@@ -150,13 +150,13 @@ class Json:
         at, good = starts, np.full(len(ends), bool(self._steps))
         columns: dict[str, Span] = {}
         for step in self._steps:
-            good &= _has(block, at, step.literal, ends)
-            at = np.minimum(at + len(step.literal), ends)
+            good &= _has(block, at, step.literal, whole=bool(step.name))
+            at = at + len(step.literal)
             end = np.minimum(at + _length_to(block, at, step, ends), ends)
             if step.name:
-                columns[step.name] = (at, end)
+                columns[step.name] = (np.minimum(at, end), end)
             at = end
-        good &= _has(block, at, self._tail, ends) & (at + len(self._tail) == ends)
+        good &= _has(block, at, self._tail, whole=True) & (at + len(self._tail) == ends)
         if not good.all():
             columns = {name: (start[good], end[good]) for name, (start, end) in columns.items()}
         return _located(columns, starts, ends, np.flatnonzero(good))
@@ -168,13 +168,14 @@ class Json:
         return json_fields(line)
 
 
-def _has(block: Block, at: Ints, literal: bytes, ends: Ints) -> Mask:
-    """Whether the text at `at` begins and ends like `literal`: its first and its last eight bytes."""
-    first, length = word_of(literal[:8]), len(literal)
-    same: Mask = block.words[at] & FIRST_BYTES[min(length, 8)] == first
-    if length > 8:
-        same &= block.words[np.minimum(at + (length - 8), ends)] == word_of(literal[-8:])
-    return same
+def _has(block: Block, at: Ints, literal: bytes, whole: bool) -> Mask:
+    """Whether the text at `at` ends like `literal`; if `whole`, also begins like it."""
+    length = len(literal)
+    if length <= 8:
+        short: Mask = block.words[at] & FIRST_BYTES[length] == word_of(literal)
+        return short
+    same: Mask = block.words[at + (length - 8)] == word_of(literal[-8:])
+    return same & (block.words[at] == word_of(literal[:8])) if whole else same
 
 
 def _length_to(block: Block, at: Ints, step: _Step, ends: Ints) -> Ints:
@@ -182,7 +183,7 @@ def _length_to(block: Block, at: Ints, step: _Step, ends: Ints) -> Ints:
     length = np.full(len(at), step.length)
     rest = None  # all
     if step.length >= 8:
-        rest = np.flatnonzero(block.text[np.minimum(at + step.length, ends)] != step.delimiter)
+        rest = np.flatnonzero(block.text[np.minimum(at + step.length, ends)] != step.delimiter)  # may be long
         length[rest] = 0
     offset = 0
     while rest is None or len(rest):
@@ -213,6 +214,7 @@ def _learn(line: bytes, wanted: dict[bytes, str]) -> tuple[list[_Step], bytes]:
     names = [step.name for step in steps if step.name]
     glue = b"".join(step.literal for step in steps)[1:] + line[end:]
     flat = not set(b"{[]") & set(glue) and len(names) == len(set(names)) == len(wanted)
+    flat &= all(len(step.literal) <= PAD - 16 for step in steps)  # a word there lies inside the block for sure
     return (steps, line[end:]) if flat and line[:1] == b"{" else ([], b"")
 
 

@@ -8,6 +8,7 @@ redirect. An attempt belongs to the address at its own position, not to the gate
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
@@ -73,6 +74,8 @@ class Rows:
 
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Rows:
+        if len(parts) == 1:
+            return parts[0]
         return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
 
@@ -81,9 +84,19 @@ class Singles:
     """How the lines fared: in whole blocks, and one by one."""
 
     regular_count: int = 0
-    formats: dict[str, int] = field(default_factory=dict)
+    formats: Counter[str] = field(default_factory=Counter)
     missing: set[str] = field(default_factory=set)
     unparsed: list[bytes] = field(default_factory=list)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Singles]) -> Singles:
+        whole = cls()
+        for part in parts:
+            whole.regular_count += part.regular_count
+            whole.formats += part.formats
+            whole.missing |= part.missing
+            whole.unparsed += part.unparsed
+        return whole
 
 
 class Names:
@@ -217,7 +230,7 @@ def rows_of_lines(lines: Sequence[bytes], reader: LineReader, names: Names) -> t
             continue
         requests.append(row[0])
         attempts.extend(row[1])
-        singles.formats[name] = singles.formats.get(name, 0) + 1
+        singles.formats[name] += 1
         singles.missing |= set(LOG_FIELDS) - set(fields)
     return Rows(*_columns(requests, 6), *_columns(attempts, 9)), singles
 
