@@ -31,7 +31,7 @@ class Finding:
 def lint(plan: Plan, nginx: Nginx) -> pd.DataFrame:
     """Every finding about nginx's configuration as it is on disk; COLUMNS, one row each, errors first."""
     if nginx.configuration is None:
-        found = [Finding("error", "nginx -t", plan.nginx.conf, 0, nginx.test_text, "mend this before anything else")]
+        found = [_refused(plan, nginx.test_text)]
     else:
         found = [finding for rule in RULES for finding in rule(plan, nginx, nginx.configuration)]
     frame = pd.DataFrame([vars(finding) for finding in found], columns=COLUMNS)
@@ -56,6 +56,16 @@ def judge(findings: pd.DataFrame) -> list[Check]:
     ]
 
 
+def _refused(plan: Plan, text: str) -> Finding:
+    """What `nginx -t` says, at the file and line it names."""
+    place = re.search(r" in (\S+):(\d+)", text)
+    file, line = (place[1], int(place[2])) if place else (plan.nginx.conf, 0)
+    if 'invalid parameter "slow_start=' in text:
+        fix = "remove slow_start: this nginx has none, the runbook ramps the weight instead"
+        return Finding("error", "slow_start", file, line, text.strip(), fix)
+    return Finding("error", "nginx -t", file, line, text.strip(), "mend this before anything else")
+
+
 def _at(severity: str, rule: str, directive: Directive, finding: str, fix: str) -> Finding:
     return Finding(severity, rule, directive.file, directive.line, finding, fix)
 
@@ -65,7 +75,7 @@ def _lone_server(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Find
         servers = upstream.find("server")
         for server in servers:
             if len(servers) == 1 and any(a.startswith(("max_fails=", "fail_timeout=")) for a in server.args):
-                if upstream.file.startswith(plan.nginx.managed_dir):
+                if _is_managed(plan, upstream):
                     continue
                 yield _at(
                     "advice",
@@ -80,7 +90,9 @@ def _lone_server(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Find
 def _slow_start(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
     for server in conf.walk("server"):
         if any(a.startswith("slow_start=") for a in server.args) and not nginx.has_slow_start:
-            yield _at("error", "slow_start", server, "this nginx has no slow_start", "remove it: the runbook ramps the weight")
+            yield _at(
+                "error", "slow_start", server, "this nginx has no slow_start", "remove it: the runbook ramps the weight"
+            )
 
 
 def _localhost(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
@@ -114,7 +126,13 @@ def _attribution(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Find
         if version is None or version.args[0] != "1.1":
             yield _at("advice", "keepalive", proxy, "upstream keepalive needs HTTP/1.1", "proxy_http_version 1.1;")
         if "upgrade" not in headers:
-            yield _at("advice", "websocket", proxy, "no Upgrade header: WebSockets do not pass", "proxy_set_header Upgrade $http_upgrade;")
+            yield _at(
+                "advice",
+                "websocket",
+                proxy,
+                "no Upgrade header: WebSockets do not pass",
+                "proxy_set_header Upgrade $http_upgrade;",
+            )
 
 
 def _headers(proxy: Directive) -> list[Directive]:
@@ -192,12 +210,18 @@ def _tls(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
         values = {s: d.text() if (d := s.effective(name)) else "the default" for s in servers}
         if len(set(values.values())) > 1:
             server = max(servers, key=lambda s: (s.file, s.line))
-            yield _at("error", "tls", server, f"{name} differs between the ways to the gateways: {sorted(set(values.values()))}", f"write one {name} for both")
+            yield _at(
+                "error",
+                "tls",
+                server,
+                f"{name} differs between the ways to the gateways: {sorted(set(values.values()))}",
+                f"write one {name} for both",
+            )
 
 
 def _logs(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
     wanted = ("upstream_status", "upstream_connect_time", "upstream_header_time")
-    formats = [" ".join(f.args) for f in conf.walk("log_format") if not f.file.startswith(plan.nginx.managed_dir)]
+    formats = [" ".join(f.args) for f in conf.walk("log_format") if not _is_managed(plan, f)]
     if not any(all(name in text for name in wanted) for text in formats):
         yield _at(
             "advice",
@@ -208,8 +232,35 @@ def _logs(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
         )
 
 
+def _hidden(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
+    """What would hide requests from the runbook's own log, or the drain file from nginx."""
+    seen: set[tuple[str, int]] = set()
+    for proxy in proxies_to(conf, plan.primary.port):
+        server = next((d for d in reversed(proxy.within) if d.name == "server"), None)
+        if server is None or _is_managed(plan, proxy):
+            continue
+        levels = list(reversed(proxy.within[proxy.within.index(server) :]))
+        logs = next((found for level in levels if (found := _own(plan, level, "access_log"))), [])
+        caches = [c for c in _own(plan, server, "open_file_cache") if c.args[0] != "off"]
+        for directive in [*(log for log in logs if log.args[0] == "off"), *caches]:
+            at = (directive.file, directive.line)
+            if at in seen:
+                continue
+            seen.add(at)
+            if directive.name == "access_log":
+                finding = "access_log off hides these requests from the runbook's log too: nothing could be judged"
+                yield _at("error", "hidden log", directive, finding, "remove it")
+            else:
+                finding = "open_file_cache in the server block hides the drain file from nginx while it is valid"
+                yield _at("error", "open_file_cache", directive, finding, "move it to the http block, or remove it")
+
+
+def _own(plan: Plan, level: Directive, name: str) -> list[Directive]:
+    return [found for found in level.find(name) if not _is_managed(plan, found)]
+
+
 def _is_managed(plan: Plan, directive: Directive) -> bool:
-    return directive.file.startswith(plan.nginx.managed_dir)
+    return directive.file.startswith(f"{plan.nginx.managed_dir}/")
 
 
 def _seconds(text: str) -> float:
@@ -217,4 +268,15 @@ def _seconds(text: str) -> float:
     return sum(float(number) * units[unit] for number, unit in re.findall(r"(\d+)(ms|s|m|h|d|)", text))
 
 
-RULES = (_lone_server, _slow_start, _localhost, _attribution, _read_timeout, _retries, _connections, _tls, _logs)
+RULES = (
+    _lone_server,
+    _slow_start,
+    _localhost,
+    _attribution,
+    _read_timeout,
+    _retries,
+    _connections,
+    _tls,
+    _logs,
+    _hidden,
+)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
-from tempfile import TemporaryDirectory
+from fnmatch import fnmatchcase
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import crossplane
@@ -78,7 +79,7 @@ class Configuration:
             if item["directive"] == "include":
                 pattern = item["args"][0]
                 pattern = pattern if pattern.startswith("/") else f"{self.main.rpartition('/')[0]}/{pattern}"
-                for included in (name for name in self.files if fnmatch(name, pattern)):
+                for included in (name for name in self.files if _globbed(name, pattern)):
                     yield from self._directives(included, within)
                 continue
             here = Directive(
@@ -92,6 +93,15 @@ class Configuration:
             if here.block is not None:
                 here.block.extend(self._expand(item["block"], file, (*within, here)))
             yield here
+
+
+def _globbed(path: str, pattern: str) -> bool:
+    """Whether nginx's include finds a file: * stays inside a folder and skips hidden files."""
+    names, wanted = path.split("/"), pattern.split("/")
+    return len(names) == len(wanted) and all(
+        fnmatchcase(name, want) and (not name.startswith(".") or want.startswith("."))
+        for name, want in zip(names, wanted, strict=True)
+    )
 
 
 def _walk(directive: Directive) -> Iterator[Directive]:
@@ -146,9 +156,11 @@ def render(plan: Plan, configuration: Configuration, weight_pct: float, slow_sta
         drain_file=plan.drain_file,
         slim_log=plan.nginx.slim_log,
         inherited_logs=_inherited_logs(plan, servers[0]),
+        files_are_cached=any(_is_on(server.within[-1].effective("open_file_cache")) for server in servers),
         deny_admin=not any(
-            "/api/v1/admin/" in location.args and not location.file.startswith(plan.nginx.managed_dir)
-            for location in servers[0].find("location")
+            "/api/v1/admin/" in location.args and not _is_managed(plan, location)
+            for server in servers
+            for location in server.find("location")
         ),
     )
     adopted = adopt(plan, configuration)
@@ -168,59 +180,152 @@ def render(plan: Plan, configuration: Configuration, weight_pct: float, slow_sta
         )
         return text
 
-    content = http_conf("") + server_conf + adopted
+    content = http_conf("") + server_conf + "".join(adopted.values())
     revision = f"w{weight_pct:06.2f}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     managed = plan.nginx.managed_dir
     files = {
         f"{managed}/http.conf": http_conf(revision),
         f"{managed}/server.conf": server_conf,
-        plan.nginx.server_file: adopted,
+        **adopted,
     }
     return Rendered(weight_pct, revision, files)
 
 
-def adopt(plan: Plan, configuration: Configuration) -> str:
-    """Your server file with proxy_pass to primary replaced by the split, and our two includes; else unchanged.
+def adopt(plan: Plan, configuration: Configuration) -> dict[str, str]:
+    """Your server block's files, path to text: proxy_pass to primary replaced by the split, and our two includes.
 
-    Raises ActionFailed where a proxy_pass has a URI part (variables change its meaning) or shares its line.
+    What is adopted already stays as it is. Raises ActionFailed with file and line where an edit would not be safe.
     """
-    name = plan.nginx.server_file
-    text = configuration.files[name]
-    if "$openclaw_pool" in text:
-        return text
-    lines = text.split("\n")
-    edits: dict[int, list[str]] = {}
-    for proxy in (p for p in proxies_to(configuration, plan.primary.port) if p.file == name):
-        old = lines[proxy.line - 1]
-        target = proxy.args[0]
-        prefix_is_root = proxy.within[-1].name == "location" and proxy.within[-1].args[-1] == "/"
-        without_uri = target.removesuffix("/") if prefix_is_root else target
-        if re.sub(r"^https?://", "", without_uri).count("/") or old.count(";") != 1:
+    files = _FileEdits(configuration)
+    servers = _servers(plan, configuration)
+    for proxy, server in _receiving(plan, configuration):
+        files.touch(proxy.file)
+        if "$openclaw_pool" not in proxy.args[0]:
+            files.replace(proxy, _split_proxy(files.line(proxy), proxy))
+        _log_too(plan, proxy, server, files)
+    for server in servers:
+        files.touch(server.file)
+        if (
+            (cache := next(iter(server.find("open_file_cache")), None))
+            and _is_on(cache)
+            and not _is_managed(plan, cache)
+        ):
             raise ActionFailed(
-                f"{name} line {proxy.line}: `{old.strip()}` has a URI part or shares its line; nothing was changed. "
-                f"Write `proxy_pass {target.rstrip('/')};` on a line of its own, with a rewrite for the path"
+                f"{cache.file} line {cache.line}: open_file_cache in the server block hides the drain file from nginx "
+                "for as long as it is valid; nothing was changed. Remove it there"
             )
-        edits[proxy.line - 1] = [old.replace(f"proxy_pass {target}", "proxy_pass http://$openclaw_pool")]
-    for server in {
-        p.within[-2] if p.within[-1].name == "location" else p.within[-1] for p in _in_file(plan, configuration)
-    }:
-        first = (server.block or [])[0]
-        if first.line == server.line:
-            raise ActionFailed(f"{name} line {server.line}: write each directive of the server block on its own line")
-        indent = re.match(r"\s*", lines[first.line - 1])[0]  # type: ignore[index]
-        own = edits.get(first.line - 1, [lines[first.line - 1]])
-        edits[first.line - 1] = [f"{indent}include {plan.nginx.managed_dir}/server.conf;", *own]
-    at_http = min(s.line for s in _servers(plan, configuration)) - 1
-    edits[at_http] = [f"include {plan.nginx.managed_dir}/http.conf;", *edits.get(at_http, [lines[at_http]])]
-    return "\n".join(line for number, old in enumerate(lines) for line in edits.get(number, [old]))
+        if not any(child.file == f"{plan.nginx.managed_dir}/server.conf" for child in server.block or []):
+            files.open_with(server, f"include {plan.nginx.managed_dir}/server.conf;")
+    if not any(d.file == f"{plan.nginx.managed_dir}/http.conf" for d in configuration.walk("split_clients")):
+        first = min(servers, key=lambda server: server.line)
+        files.insert_before(first, f"include {plan.nginx.managed_dir}/http.conf;")
+    return files.texts()
 
 
-def _in_file(plan: Plan, configuration: Configuration) -> list[Directive]:
-    return [p for p in proxies_to(configuration, plan.primary.port) if p.file == plan.nginx.server_file]
+class _FileEdits:
+    """Edits of whole lines in several files of a configuration."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._files = configuration.files
+        self._lines: dict[str, list[str]] = {}
+        self._before: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+        self._after: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+
+    def touch(self, file: str) -> list[str]:
+        text = self._files[file]
+        if "\ufffd" in text:
+            raise ActionFailed(
+                f"{file} is not UTF-8 and would not survive an edit; nothing was changed. Save it as UTF-8"
+            )
+        return self._lines.setdefault(file, text.split("\n"))
+
+    def line(self, directive: Directive) -> str:
+        return self.touch(directive.file)[directive.line - 1]
+
+    def replace(self, directive: Directive, text: str) -> None:
+        self.touch(directive.file)[directive.line - 1] = text
+
+    def insert_before(self, directive: Directive, text: str) -> None:
+        old = self.line(directive)
+        indent = old[: len(old) - len(old.lstrip())]
+        if not old.lstrip().startswith(directive.name):
+            raise ActionFailed(_one_liner(directive))
+        self._before[directive.file, directive.line - 1].append(f"{indent}{text}")
+
+    def open_with(self, block: Directive, text: str) -> None:
+        """Put a line first into a block."""
+        lines = self.touch(block.file)
+        at = next(n for n in range(block.line - 1, len(lines)) if "{" in lines[n])
+        following = lines[at].partition("{")[2].strip()
+        if following and not following.startswith("#"):
+            raise ActionFailed(_one_liner(block))
+        indent = re.match(r"\s*", lines[at])[0]  # type: ignore[index]
+        self._after[block.file, at].append(f"{indent}    {text}")
+
+    def texts(self) -> dict[str, str]:
+        found = {}
+        for file, lines in sorted(self._lines.items()):
+            edited = [
+                part
+                for number, line in enumerate(lines)
+                for part in (*self._before[file, number], line, *self._after[file, number])
+            ]
+            text = "\n".join(edited)
+            found[file] = text if text.endswith("\n") else f"{text}\n"
+        return found
+
+
+def _one_liner(directive: Directive) -> str:
+    where = f"{directive.file} line {directive.line}"
+    return f"{where}: write each directive of the {directive.name} block on its own line; nothing was changed"
+
+
+def _split_proxy(old: str, proxy: Directive) -> str:
+    """The line with `proxy_pass` to the split; a URI part would change its meaning with a variable."""
+    target = proxy.args[0]
+    location = next((d for d in reversed(proxy.within) if d.name == "location"), None)
+    prefix_is_root = location is not None and location.args[-1] == "/"
+    without_uri = target.removesuffix("/") if prefix_is_root else target
+    written = re.compile(rf"""(proxy_pass\s+)(["']?){re.escape(target)}\2(\s*;)""")
+    one_line = old.partition("#")[0].count(";") == 1 and written.search(old)
+    if re.sub(r"^http://", "", without_uri).count("/") or not one_line:
+        plain = re.sub(r"^https?://", "", target).partition("/")[0]
+        raise ActionFailed(
+            f"{proxy.file} line {proxy.line}: `{old.strip()}` is https, has a URI part or shares its line; nothing was "
+            f"changed. Write `proxy_pass http://{plain};` on a line of its own, with a rewrite for the path"
+        )
+    return written.sub(r"\1http://$openclaw_pool\3", old)
+
+
+def _log_too(plan: Plan, proxy: Directive, server: Directive, files: _FileEdits) -> None:
+    """A location with an access_log of its own hides the server's, ours among them: it gets ours too."""
+    for level in reversed(proxy.within[proxy.within.index(server) :]):
+        logs = [log for log in level.find("access_log") if not _is_managed(plan, log)]
+        if not logs:
+            continue
+        if log := next((log for log in logs if log.args[0] == "off"), None):
+            raise ActionFailed(
+                f"{log.file} line {log.line}: access_log off hides these requests from the runbook's log, and nothing "
+                "could be judged; nothing was changed. Remove it"
+            )
+        files.touch(logs[0].file)
+        if level is not server and not any("openclaw_rollout" in log.args for log in logs):
+            files.insert_before(logs[0], f'access_log "{plan.nginx.slim_log}" openclaw_rollout;')
+        return
+
+
+def _receiving(plan: Plan, configuration: Configuration) -> list[tuple[Directive, Directive]]:
+    """Each proxy_pass to primary with the server block it stands in, for the blocks in your server file."""
+    found = []
+    for proxy in proxies_to(configuration, plan.primary.port):
+        server = next((d for d in reversed(proxy.within) if d.name == "server"), None)
+        if server is not None and server.file == plan.nginx.server_file:
+            found.append((proxy, server))
+    return found
 
 
 def _servers(plan: Plan, configuration: Configuration) -> list[Directive]:
-    found = [next(d for d in reversed(p.within) if d.name == "server") for p in _in_file(plan, configuration)]
+    found = list(dict.fromkeys(server for _, server in _receiving(plan, configuration)))
     if not found:
         raise ActionFailed(
             f"{plan.nginx.server_file} has no proxy_pass to primary's {plan.primary.address}; nothing was changed. "
@@ -229,12 +334,19 @@ def _servers(plan: Plan, configuration: Configuration) -> list[Directive]:
     return found
 
 
+def _is_managed(plan: Plan, directive: Directive) -> bool:
+    return directive.file.startswith(f"{plan.nginx.managed_dir}/")
+
+
+def _is_on(directive: Directive | None) -> bool:
+    return directive is not None and directive.args[0] != "off"
+
+
 def _inherited_logs(plan: Plan, server: Directive) -> list[str]:
     """The access_log lines that our own would hide: one at server level ends inheritance from http level."""
-    own = [log for log in server.find("access_log") if not log.file.startswith(plan.nginx.managed_dir)]
-    if own:
+    if any(not _is_managed(plan, log) for log in server.find("access_log")):
         return []
-    return [
-        shlex.join(log.args) if " " in log.args[0] else " ".join(log.args)
-        for log in server.within[-1].find("access_log")
-    ]
+    logs = server.within[-1].find("access_log")
+    if any(log.args[0] == "off" for log in logs):
+        return []
+    return [shlex.join(log.args) if " " in log.args[0] else " ".join(log.args) for log in logs]

@@ -53,7 +53,10 @@ def staged(files: Mapping[str, str]) -> str:
     end = f"END_{secrets.token_hex(8)}"
     lines = ['stage=$(mktemp -d "${TMPDIR:-/tmp}/rollout.XXXXXX") || return 1']
     for number, content in enumerate(files.values(), start=1):
-        lines += [f"cat >\"$stage/{number}\" <<'{end}'", content.removesuffix("\n"), end]
+        if content:
+            lines += [f"cat >\"$stage/{number}\" <<'{end}'", content.removesuffix("\n"), end]
+        else:
+            lines += [f': >"$stage/{number}"']
     lines += [f"cat >\"$stage/targets\" <<'{end}'"]
     lines += [f"{number}\t{target}" for number, target in enumerate(files, start=1)]
     return "\n".join([*lines, end, ""])
