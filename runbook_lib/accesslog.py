@@ -23,7 +23,7 @@ from runbook_lib.logcursor import Cursor, Fetch, LogFile, Plan, head_bytes_wante
 from runbook_lib.logfields import PAD, Block
 from runbook_lib.logforeign import Combined, Json, json_fields, record_of
 from runbook_lib.logformats import LOG_FIELDS, LOG_FORMAT, Fields, LogFormat, Slim
-from runbook_lib.logrows import Names, Rows, Singles, rows_of
+from runbook_lib.logrows import Names, Singles, rows_of
 
 __all__ = ["LOG_FIELDS", "LOG_FORMAT", "Cursor", "LogCounts", "LogFile", "Plan", "list_files", "plan_fetch", "read"]
 
@@ -162,9 +162,8 @@ class _Counted:
 
 
 def _counted(batch: list[Block], log: LogFormat, names: Names, window_s: int) -> _Counted:
-    parsed = [rows_of(block, log, fields_of, names) for block in batch]
-    rows = Rows.joined([rows for rows, _ in parsed])
-    return _Counted(list(parts_of(rows, names, window_s)), Singles.joined([singles for _, singles in parsed]), log)
+    rows, singles = rows_of(batch, log, fields_of, names)
+    return _Counted(list(parts_of(rows, names, window_s)), singles, log)
 
 
 def _add(counts: LogCounts, batch: _Counted) -> None:

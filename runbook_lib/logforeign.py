@@ -122,41 +122,45 @@ class Combined:
 
 @dataclass(frozen=True)
 class _Step:
-    """One value of the template: the constant text before it, what ends it, its length there, our name for it."""
+    """One value of the template: its length there, our name for it, and the constant text behind it."""
 
-    literal: bytes
-    delimiter: int
     length: int
     name: str
+    behind: bytes
 
 
 class Json:
     """JSON lines. nginx writes the same keys in the same order, so one line is the template of all.
 
-    All lines of a block are walked side by side, from value to value; a line that is not made like the
-    template is read by the json module.
+    All lines of a block are walked side by side, from value to value. A value is taken to be as long as in
+    the template if the text behind it is where it should be then; else its end is looked for. A line that
+    is not made like the template is read by the json module.
     """
 
     name = "json"
 
     def __init__(self, template: bytes) -> None:
-        key_of = _keys(record_of(template) or {})
+        key_of = _keys(tuple(record_of(template) or ()))
         self.names = frozenset(key_of)
-        self._steps, self._tail = _learn(template, {key.encode(): name for name, key in key_of.items()})
+        self._before, self._steps = _learn(template, {key.encode(): name for name, key in key_of.items()})
 
     def locate(self, block: Block) -> Located:
         ends = np.flatnonzero(block.text[PAD:-PAD] == 10) + PAD
         starts = line_starts(ends)
-        at, good = starts, np.full(len(ends), bool(self._steps))
+        good = _has(block, starts, self._before) & bool(self._steps)
+        at, behind = starts + len(self._before), self._before
         columns: dict[str, Span] = {}
         for step in self._steps:
-            good &= _has(block, at, step.literal, whole=bool(step.name))
-            at = at + len(step.literal)
-            end = np.minimum(at + _length_to(block, at, step, ends), ends)
+            end = at + step.length
+            wrong = np.flatnonzero(~_has(block, end, step.behind))
+            if len(wrong):
+                end[wrong] = _end_of_value(block, at[wrong], step.behind[0], ends[wrong])
+                good[wrong] &= _has(block, end[wrong], step.behind)
             if step.name:
-                columns[step.name] = (np.minimum(at, end), end)
-            at = end
-        good &= _has(block, at, self._tail, whole=True) & (at + len(self._tail) == ends)
+                good &= block.words[np.minimum(at - len(behind), len(block.words) - 1)] == word_of(behind[:8])
+                columns[step.name] = (at, end)
+            at, behind = end + len(step.behind), step.behind
+        good &= at == ends
         if not good.all():
             columns = {name: (start[good], end[good]) for name, (start, end) in columns.items()}
         return _located(columns, starts, ends, np.flatnonzero(good))
@@ -168,54 +172,44 @@ class Json:
         return json_fields(line)
 
 
-def _has(block: Block, at: Ints, literal: bytes, whole: bool) -> Mask:
-    """Whether the text at `at` ends like `literal`; if `whole`, also begins like it."""
-    length = len(literal)
-    if length <= 8:
-        short: Mask = block.words[at] & FIRST_BYTES[length] == word_of(literal)
-        return short
-    same: Mask = block.words[at + (length - 8)] == word_of(literal[-8:])
-    return same & (block.words[at] == word_of(literal[:8])) if whole else same
+def _has(block: Block, at: Ints, literal: bytes) -> Mask:
+    """Whether the text from `at` on ends like `literal`, by its last eight bytes."""
+    last = len(block.words) - 1
+    if len(literal) >= 8:
+        same: Mask = block.words[np.minimum(at + (len(literal) - 8), last)] == word_of(literal[-8:])
+    else:
+        same = block.words[np.minimum(at, last)] & FIRST_BYTES[len(literal)] == word_of(literal)
+    return same
 
 
-def _length_to(block: Block, at: Ints, step: _Step, ends: Ints) -> Ints:
-    """How far it is to the delimiter, in each line. A text as long as the template's is tried first."""
-    length = np.full(len(at), step.length)
-    rest = None  # all
-    if step.length >= 8:
-        rest = np.flatnonzero(block.text[np.minimum(at + step.length, ends)] != step.delimiter)  # may be long
-        length[rest] = 0
-    offset = 0
-    while rest is None or len(rest):
-        here, limit = (at, ends) if rest is None else (at[rest], ends[rest])
-        found = first_byte(block.words[np.minimum(here + offset, limit)], step.delimiter)
-        if rest is None:
-            length = found
-            rest = np.flatnonzero(found == 8)
-        else:
-            length[rest] = offset + found
-            rest = rest[(found == 8) & (here + offset < limit)]
-        offset += 8
-    return length
+def _end_of_value(block: Block, at: Ints, delimiter: int, ends: Ints) -> Ints:
+    """Where the delimiter is, or the end of the line, for a few lines."""
+    end, rest = np.minimum(at, ends), np.arange(len(at))
+    while len(rest):
+        found = first_byte(block.words[end[rest]], delimiter)
+        end[rest] = np.minimum(end[rest] + found, ends[rest])
+        rest = rest[(found == 8) & (end[rest] < ends[rest])]
+    return end
 
 
 VALUE = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|([^",{}\[\]\s]+))')
 
 
-def _learn(line: bytes, wanted: dict[bytes, str]) -> tuple[list[_Step], bytes]:
-    """The steps through a line, and what is left behind the last value; none if it is not a flat object."""
-    steps: list[_Step] = []
-    end = 0
-    for found in VALUE.finditer(line):
-        start, stop = found.span(2) if found[2] is not None else found.span(3)
-        literal = line[end:start]
-        steps.append(_Step(literal, line[stop], stop - start, wanted.get(found[1], "")))
-        end = stop
-    names = [step.name for step in steps if step.name]
-    glue = b"".join(step.literal for step in steps)[1:] + line[end:]
-    flat = not set(b"{[]") & set(glue) and len(names) == len(set(names)) == len(wanted)
-    flat &= all(len(step.literal) <= PAD - 16 for step in steps)  # a word there lies inside the block for sure
-    return (steps, line[end:]) if flat and line[:1] == b"{" else ([], b"")
+def _learn(line: bytes, wanted: dict[bytes, str]) -> tuple[bytes, list[_Step]]:
+    """What is before the first value, and the steps through a line; none if it is not a flat object of ours."""
+    found = list(VALUE.finditer(line))
+    spans = [match.span(2) if match[2] is not None else match.span(3) for match in found]
+    texts = [
+        line[a:b] for a, b in zip([0, *(end for _, end in spans)], [*(start for start, _ in spans), None], strict=True)
+    ]
+    names = [wanted.get(match[1], "") for match in found]
+    steps = [_Step(b - a, name, text) for (a, b), name, text in zip(spans, names, texts[1:], strict=True)]
+    flat = line[:1] == b"{" and not set(b"{[]") & set(b"".join(texts)[1:]) and b"\\" not in line
+    named = [name for name in names if name]
+    whole = len(named) == len(set(named)) == len(wanted)
+    # a key before a value we want is at least eight bytes with its quotes, or it could not be told by them
+    long_enough = all(len(text) >= 8 for text, name in zip(texts[:-1], names, strict=True) if name)
+    return texts[0], steps if flat and whole and long_enough and len(found) else []
 
 
 def json_fields(line: bytes) -> Fields | None:
@@ -223,7 +217,7 @@ def json_fields(line: bytes) -> Fields | None:
     record = record_of(line)
     if record is None:
         return None
-    values = {name: _plain(name, record[key]) for name, key in _keys(record).items()}
+    values = {name: _plain(name, record[key]) for name, key in _keys(tuple(record)).items()}
     return values | {"msec": _msec(values.get("msec", b""))}
 
 
@@ -238,8 +232,11 @@ def record_of(line: bytes) -> dict[str, Any] | None:
     return None
 
 
-def _keys(record: dict[str, Any]) -> dict[str, str]:
-    found = {ours: next((name for name in names if name in record), "") for ours, names in ALIASES.items()}
+@lru_cache(maxsize=256)
+def _keys(names_there: tuple[str, ...]) -> dict[str, str]:
+    """Our names, and what the log calls them."""
+    there = set(names_there)
+    found = {ours: next((name for name in names if name in there), "") for ours, names in ALIASES.items()}
     return {ours: key for ours, key in found.items() if key}
 
 

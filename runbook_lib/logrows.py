@@ -88,16 +88,6 @@ class Singles:
     missing: set[str] = field(default_factory=set)
     unparsed: list[bytes] = field(default_factory=list)
 
-    @classmethod
-    def joined(cls, parts: Sequence[Singles]) -> Singles:
-        whole = cls()
-        for part in parts:
-            whole.regular_count += part.regular_count
-            whole.formats += part.formats
-            whole.missing |= part.missing
-            whole.unparsed += part.unparsed
-        return whole
-
 
 class Names:
     """What a reader knows by name: the address of each gateway, and the revisions met so far."""
@@ -133,17 +123,23 @@ def _code(gateway: str) -> int:
     return GATEWAYS.index(gateway) if gateway in GATEWAYS else OTHER
 
 
-def rows_of(block: Block, log: LogFormat, reader: LineReader, names: Names) -> tuple[Rows, Singles]:
-    """The rows of all lines of a block, and how its lines fared that were read one by one."""
-    located = log.locate(block)
-    rows, slow = _regular(block, log, located.columns, names)
-    lines = _lines(block, (located.lines[0][slow], located.lines[1][slow])) + _lines(block, located.odd)
-    regular_count = len(slow) - int(slow.sum())
-    if not lines:
-        return rows, Singles(regular_count)
-    single, singles = rows_of_lines(lines, reader, names)
+def rows_of(blocks: Sequence[Block], log: LogFormat, reader: LineReader, names: Names) -> tuple[Rows, Singles]:
+    """The rows of all lines of some blocks, and how their lines fared."""
+    parts: list[Rows] = []
+    lines: list[bytes] = []
+    regular_count = 0
+    for block in blocks:
+        located = log.locate(block)
+        rows, slow = _regular(block, log, located.columns, names)
+        lines += _lines(block, (located.lines[0][slow], located.lines[1][slow])) + _lines(block, located.odd)
+        regular_count += len(slow) - int(slow.sum())
+        parts.append(rows)
+    singles = Singles()
+    if lines:
+        single, singles = rows_of_lines(lines, reader, names)
+        parts.append(single)
     singles.regular_count = regular_count
-    return Rows.joined([rows, single]), singles
+    return Rows.joined(parts), singles
 
 
 def _lines(block: Block, span: Span) -> list[bytes]:
