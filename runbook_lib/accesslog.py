@@ -11,9 +11,9 @@ import io
 import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -141,12 +141,19 @@ def _cut(room: bytearray, end: int) -> list[Block]:
 
 
 def _count(counts: LogCounts, stream: _Stream, names: Names, leave: bool) -> None:
-    """Blocks are counted side by side and added up in their order."""
-    log: LogFormat | None = None
+    """Batches are counted side by side and added up in their order; a single one needs no threads."""
+    batches = stream.batches(leave)
+    begun = list(islice(batches, 2))
+    log = _format_of(begun[0][0]) if begun else SLIM
+    if len(begun) < 2:
+        for batch in begun:
+            _add(counts, _counted(batch, log, names, counts.window_s))
+        return
+    from concurrent.futures import Future, ThreadPoolExecutor  # 20 ms that 20,000 new lines do not need
+
     waiting: deque[Future[_Counted]] = deque()
     with ThreadPoolExecutor(THREADS_COUNT) as threads:
-        for batch in stream.batches(leave):
-            log = log or _format_of(batch[0])
+        for batch in chain(begun, batches):
             waiting.append(threads.submit(_counted, batch, log, names, counts.window_s))
             if len(waiting) > THREADS_COUNT:
                 _add(counts, waiting.popleft().result())
