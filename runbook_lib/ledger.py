@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,8 @@ class Ledger:
 
     def __init__(self, path: Path, step: str = "") -> None:
         self.path, self.step = path, step
+        self.redact: Callable[[str], str] = str
+        """What every line passes through before it is written: a Mac's ledger knows the secrets resolved so far."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def append(self, event: str, what: str, **detail: Any) -> Event:
@@ -51,28 +53,34 @@ class Ledger:
                 "detail": detail,
                 "previous": hashlib.sha256(last).hexdigest() if last else "",
             }
-            file.write(json.dumps(entry, ensure_ascii=False, default=str).encode() + b"\n")
+            line = self.redact(json.dumps(entry, ensure_ascii=False, default=str))
+            file.write(line.encode(errors="backslashreplace") + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        return entry
+        if not last:
+            _sync_folder(self.path.parent)  # or the file's name may not survive a power cut
+        written: Event = json.loads(line)
+        return written
 
     def events(self, *kinds: str, step: str | None = None) -> list[Event]:
         """The events so far, oldest first, only of these kinds and this step where given.
 
-        A torn last line (the writer died inside it) is not an event; any other unreadable line raises
-        EvidenceError.
+        A torn last line (the writer died inside it) is not an event. Raises EvidenceError for any other line that
+        cannot be read, or that does not follow the one before it: it was edited, taken out or put in.
         """
         if not self.path.exists():
             return []
         lines = self.path.read_bytes().split(b"\n")
-        found = []
+        found, previous = [], ""
         for number, line in enumerate(lines[:-1], start=1):
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                raise EvidenceError(
-                    f"{self.path.name} line {number} is not JSON; the ledger was edited or damaged"
-                ) from None
+            entry = _entry(line)
+            if entry is None:
+                raise EvidenceError(f"{self.path.name} line {number} is no event; the ledger was edited or damaged")
+            if (entry.get("seq"), entry.get("previous")) != (number, previous):
+                said = f"{self.path.name} line {number} does not follow line {number - 1}"
+                raise EvidenceError(f"{said}; the ledger was edited or damaged")
+            previous = hashlib.sha256(line).hexdigest()
+            found.append(entry)
         return [e for e in found if (not kinds or e["event"] in kinds) and step in (None, e["step"])]
 
     def last(self, *kinds: str, step: str | None = None) -> Event | None:
@@ -108,14 +116,37 @@ class Change:
         self._ledger.append("verified", self._what, **detail)
 
 
+def _entry(line: bytes) -> Event | None:
+    """One line as an event; None where it is none."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and {"seq", "event", "step", "what"} <= entry.keys() else None
+
+
 def _last_line(file: Any) -> bytes:
-    """The last whole line; a torn tail left by a dead writer is cut off first."""
+    """The last whole line, however long; a torn tail left by a dead writer is cut off first."""
     size = file.seek(0, os.SEEK_END)
-    start = max(0, size - 1_000_000)
-    file.seek(start)
-    tail: bytes = file.read()
+    start = size
+    tail = b""
+    while start > 0 and tail.count(b"\n") < 2:
+        start = max(0, start - max(1 << 16, len(tail)))
+        file.seek(start)
+        tail = file.read(size - start)
     whole, _, torn = tail.rpartition(b"\n")
     if torn:
         file.truncate(size - len(torn))
-        file.seek(0, os.SEEK_END)
-    return whole.rpartition(b"\n")[2]
+    file.seek(0, os.SEEK_END)
+    last: bytes = whole.rpartition(b"\n")[2]
+    if last and _entry(last) is None:
+        raise EvidenceError(f"the last line of {file.name} is no event; the ledger was edited or damaged")
+    return last
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -24,7 +24,9 @@ class Mac:
     def connect(cls, plan: Plan, ledger: Ledger, dry_run: bool = False) -> Self:
         """Connect to the plan's host. Raises HostUnreachable or HostKeyRefused."""
         host = Host(plan.host)
-        return cls(plan, host, ledger, Vault(host), dry_run)
+        vault = Vault(host)
+        ledger.redact = vault.redact
+        return cls(plan, host, ledger, vault, dry_run)
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -139,9 +140,22 @@ def write_run(run_dir: Path, fault: bool = False) -> Path:
         if bad:
             event("intent", "drain the canary", step, why="5xx over its threshold")
             event("verified", "drain the canary", step, 0.8)
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    (run_dir / "ledger.jsonl").write_text(text, encoding="utf-8")
+    write_ledger(run_dir, lines)
     return run_dir
+
+
+def write_ledger(run_dir: Path, events: list[dict[str, Any]]) -> None:
+    """A ledger whose lines are chained, as its writer does it."""
+    text, previous = "", ""
+    for number, entry in enumerate(events, start=1):
+        line = json.dumps({**entry, "seq": number, "previous": previous}, ensure_ascii=False)
+        previous = hashlib.sha256(line.encode()).hexdigest()
+        text += f"{line}\n"
+    (run_dir / "ledger.jsonl").write_text(text, encoding="utf-8")
+
+
+def read_ledger(run_dir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run_dir / "ledger.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def test_banner_says_word_symbol_hop_and_reasons_in_html_and_text():
@@ -350,12 +364,12 @@ def test_summary_has_a_row_a_step(tmp_path: Path):
 
 def test_a_step_that_never_ended_is_running_and_one_without_verdict_is_inconclusive(tmp_path: Path):
     run_dir = write_run(tmp_path / "hk" / "r")
-    lines = (run_dir / "ledger.jsonl").read_text().splitlines(keepends=True)
-    smoke = [n for n, line in enumerate(lines) if '"05_smoke"' in line]
-    (run_dir / "ledger.jsonl").write_text("".join(lines[: smoke[0] + 1]))
+    events = read_ledger(run_dir)
+    smoke = [n for n, event in enumerate(events) if event["step"] == "05_smoke"]
+    write_ledger(run_dir, events[: smoke[0] + 1])
     assert page.summary(run_dir)["verdict"].to_list() == ["pass"] * 4 + ["running"] + ["not run"] * 3
     assert "UNFINISHED" in page.write_page(run_dir).read_text()
-    (run_dir / "ledger.jsonl").write_text("".join(line for n, line in enumerate(lines) if n != smoke[1]))
+    write_ledger(run_dir, [event for n, event in enumerate(events) if n != smoke[1]])
     assert page.summary(run_dir).loc[4, ["verdict", "reason"]].to_list() == [
         "inconclusive",
         "ended without a verdict",
@@ -379,14 +393,14 @@ def test_weights_are_the_proven_ones_and_a_drain_counts_as_zero_until_it_ends():
 
 def test_a_step_whose_change_failed_is_stopped(tmp_path: Path):
     run_dir = write_run(tmp_path / "hk" / "r")
-    lines = (run_dir / "ledger.jsonl").read_text().splitlines(keepends=True)
-    opened = next(n for n, line in enumerate(lines) if '"04_start_dark"' in line)
-    failed = json.loads(lines[opened]) | {
+    events = read_ledger(run_dir)
+    opened = next(n for n, event in enumerate(events) if event["step"] == "04_start_dark")
+    failed = events[opened] | {
         "event": "failed",
         "what": "load the job",
         "detail": {"error": "ActionFailed: no"},
     }
-    (run_dir / "ledger.jsonl").write_text("".join(lines[: opened + 1]) + json.dumps(failed) + "\n")
+    write_ledger(run_dir, [*events[: opened + 1], failed])
     assert page.summary(run_dir).loc[3, ["verdict", "reason"]].to_list() == [
         "stopped",
         "load the job: ActionFailed: no",
