@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,9 +24,23 @@ from runbook_lib.logcursor import Cursor, Fetch, LogFile, Plan, head_bytes_wante
 from runbook_lib.logfields import PAD, Block
 from runbook_lib.logforeign import Combined, Json, json_fields, record_of
 from runbook_lib.logformats import LOG_FIELDS, LOG_FORMAT, Fields, LogFormat, Slim
-from runbook_lib.logrows import Names, Singles, rows_of
+from runbook_lib.logrows import Names, Singles, rows_of, slow_lines
 
-__all__ = ["LOG_FIELDS", "LOG_FORMAT", "Cursor", "LogCounts", "LogFile", "Plan", "list_files", "plan_fetch", "read"]
+__all__ = [
+    "LOG_FIELDS",
+    "LOG_FORMAT",
+    "Cursor",
+    "LogCounts",
+    "LogFile",
+    "Plan",
+    "list_files",
+    "plan_fetch",
+    "read",
+    "slowest",
+]
+
+if TYPE_CHECKING:  # pandas takes longer to import than 20,000 lines take to read
+    import pandas as pd
 
 BATCH_BYTES = 4 << 20
 """Read at once and counted together: what is counted by window, gateway and metric costs the same for few lines."""
@@ -70,6 +85,37 @@ def read(
         if stream.fetch is not None and (stream.read_bytes or counts.cursor is None):
             counts.cursor = stream.fetch.cursor(stream.read_bytes)
     return counts
+
+
+def slowest(
+    sources: Iterable[Source] | Source, *, field: str = "request_time", over_ms: int = 0, limit_count: int = 1000
+) -> pd.DataFrame:
+    """The slowest requests themselves: what makes a p95 jump.
+
+    One row a request, the slowest first, at most `limit_count`: at (datetime64[UTC]), ms (int64, of `field`),
+    and as text the other LOG_FIELDS as far as the log has them. `field` is request_time, or one of the upstream
+    times; of several attempts the longest counts. Only requests over `over_ms` are looked at.
+    """
+    import pandas as pd
+
+    wanted = [sources] if isinstance(sources, Path | str | bytes) else list(sources)
+    found: list[tuple[int, bytes]] = []
+    for source in wanted:
+        stream = _Stream(io.BytesIO(source) if isinstance(source, bytes) else _open(Path(source)))
+        log: LogFormat | None = None
+        with closing(stream.content):
+            for batch in stream.batches(leave=False):
+                log = log or _format_of(batch[0])
+                for block in batch:
+                    found += slow_lines(block, log, fields_of, field, over_ms)
+                found = sorted(found, reverse=True)[:limit_count]
+    rows = []
+    for ms, line in found:
+        fields = {name: text.decode("utf-8", "replace") for name, text in fields_of(line)[1].items()}
+        if not fields.get("msec", "").replace(".", "").isdigit():
+            continue
+        rows.append({"at": pd.Timestamp(round(float(fields["msec"]) * 1000), unit="ms", tz="UTC"), "ms": ms} | fields)
+    return pd.DataFrame(rows, columns=["at", "ms", *LOG_FIELDS[1:]])
 
 
 def list_files(paths: Iterable[Path], cursor: Cursor | None = None) -> list[LogFile]:

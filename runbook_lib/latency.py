@@ -62,12 +62,12 @@ def judge_connect(counts: LogCounts, gateway: str, hop: Hop, thresholds: Thresho
     p95 = quantile(*times, 0.95) if n else 0
     remedy = "pause the weight shift and inspect launchd throttling (ProcessType, nice, CPU limits) on the host"
 
-    def check(answer: Answer, reason: str, measured: float, samples: int) -> Check:
+    def check(answer: Answer, reason: str, measured: float | None, samples: int) -> Check:
         unless = "" if answer is Answer.PASS else remedy
         return Check(name, answer, f"{name}: {reason}", hop, measured, limit, "ms", samples, unless)
 
     if n + zeros == 0:
-        return check(Answer.INCONCLUSIVE, "no connect was made, so nothing to judge", float("nan"), 0)
+        return check(Answer.INCONCLUSIVE, "no connect was made, so nothing to judge", None, 0)
     if "connect_p95" in thresholds.plain_rules:
         worst = max([quantile(*h, 0.95) for h in histograms.values()], default=0)
         answer = Answer.FAIL if worst > limit else Answer.PASS

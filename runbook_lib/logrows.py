@@ -285,3 +285,20 @@ def _ms(text: bytes) -> int | None:
     if text in (b"-", b""):
         return NOTHING
     return int(text.replace(b".", b"")) if SECONDS.fullmatch(text) else None
+
+
+def slow_lines(block: Block, log: LogFormat, reader: LineReader, field: str, over_ms: int) -> list[tuple[int, bytes]]:
+    """(milliseconds of `field`, line) of the good lines over `over_ms`; of several attempts the longest."""
+    located = log.locate(block)
+    if field in located.columns:
+        ms = read_ms(block, located.columns[field])
+        fast, odd = np.flatnonzero(ms > over_ms), np.flatnonzero(ms == ODD)
+    else:
+        ms, fast, odd = np.zeros(0, np.int64), np.zeros(0, np.int64), np.arange(len(located.lines[0]))
+    start, end = located.lines
+    found = list(zip(ms[fast].tolist(), _lines(block, (start[fast], end[fast])), strict=True))
+    for line in _lines(block, (start[odd], end[odd])) + _lines(block, located.odd):
+        values = [_ms(text) or NOTHING for text in SEPARATOR.split(reader(line)[1].get(field, b"-"))]
+        if max(values) > over_ms:
+            found.append((max(values), line))
+    return found
