@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,11 @@ class Run:
     @classmethod
     def start(cls, region: str) -> Run:
         """Open a new run and make it the region's current one."""
-        name = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        run = cls(region, _region_dir(region) / name)
-        run.directory.mkdir(parents=True, exist_ok=False)
+        moment = datetime.now(UTC)
+        while (directory := _region_dir(region) / moment.strftime("%Y%m%dT%H%M%SZ")).exists():
+            moment += timedelta(seconds=1)  # two runs in one second
+        directory.mkdir(parents=True, exist_ok=False)
+        run, name = cls(region, directory), directory.name
         write_whole(_region_dir(region) / "current", name)
         run.ledger().append("run_opened", f"rollout of {region}", run=name)
         return run
@@ -55,8 +57,9 @@ class Run:
         pointer = _region_dir(region) / "current"
         if not pointer.exists():
             return None
-        directory = _region_dir(region) / pointer.read_text(encoding="utf-8").strip()
-        if not directory.is_dir():
+        name = pointer.read_text(encoding="utf-8").strip()
+        directory = _region_dir(region) / (name or "nothing")
+        if name not in {path.name for path in _region_dir(region).iterdir() if path.is_dir()}:
             raise EvidenceError(
                 f"{pointer} names {directory.name}, which is not there; restore it or delete {pointer.name}"
             )
@@ -103,7 +106,10 @@ class Run:
         path = self.directory / "evidence" / step / f"{name}.json"
         if not path.exists():
             raise EvidenceError(f"{self.region} {self.name}: step {step} kept no {name}; run it first")
-        return json.loads(path.read_text(encoding="utf-8"))
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise EvidenceError(f"{path} is not JSON; it was edited or damaged, run step {step} again") from None
 
     def last_verified(self, what: str) -> Event | None:
         """The last proven change whose title starts with `what`."""

@@ -10,6 +10,13 @@ from xml.parsers.expat import ExpatError
 from runbook_lib.plan import GatewaySection, Plan
 
 EXIT_TIMEOUT_S = 330  # OpenClaw drains for up to 315 s; launchd must wait longer before it kills
+UNREADABLE = (ExpatError, ValueError, TypeError, AttributeError, LookupError, OverflowError, EOFError)
+"""What plistlib raises for content that is no plist, beside its own exception."""
+SHAPES = (
+    ("ProgramArguments", list, "a list of words"),
+    ("EnvironmentVariables", dict, "a dictionary"),
+    ("ExitTimeOut", int, "a whole number of seconds"),
+)
 NOT_LOADED = 113  # `launchctl print`: Could not find service
 
 
@@ -28,9 +35,7 @@ class Job:
     def __str__(self) -> str:
         if not self.loaded:
             return "not loaded"
-        return (
-            f"{self.state}, pid {self.pid or '-'}, runs {self.runs or 0}, last exit {self.last_exit or '-'}"
-        )
+        return f"{self.state}, pid {self.pid or '-'}, runs {self.runs or 0}, last exit {self.last_exit or '-'}"
 
 
 def parse_print(text: str, exit_status: int) -> Job:
@@ -52,7 +57,7 @@ def parse_print(text: str, exit_status: int) -> Job:
         runs=int(values["runs"]) if values.get("runs", "").isdigit() else None,
         program=values.get("program", ""),
         path=values.get("path", ""),
-        last_exit=values.get("last exit code", ""),
+        last_exit=values.get("last exit code") or values.get("last terminating signal", ""),
     )
 
 
@@ -82,11 +87,7 @@ def render_plist(plan: Plan, gateway: GatewaySection, entry: str, environment: d
             "Umask": 0o77,
             "StandardOutPath": gateway.log_file.removesuffix(".log") + ".stdout.log",
             "StandardErrorPath": gateway.log_file.removesuffix(".log") + ".stderr.log",
-            **(
-                {"LimitLoadToSessionType": "Background"}
-                if plan.runtime.launchd_domain.startswith("user/")
-                else {}
-            ),
+            **({"LimitLoadToSessionType": "Background"} if plan.runtime.launchd_domain.startswith("user/") else {}),
         }
     )
 
@@ -99,16 +100,22 @@ def lint_plist(content: bytes, gateway: GatewaySection) -> list[str]:
     """What is wrong with a gateway's plist, a sentence each; empty when it is good."""
     try:
         plist = plistlib.loads(content)
-    except (plistlib.InvalidFileException, ExpatError, ValueError) as error:
-        return [f"{gateway.plist} is not a property list: {error}"]
-    found = []
+    except (plistlib.InvalidFileException, *UNREADABLE) as error:
+        return [f"{gateway.plist} is not a property list: {error or type(error).__name__}; write it again: run step 2"]
+    if not isinstance(plist, dict):
+        return [f"{gateway.plist} holds a {type(plist).__name__}, not a job; write it again: run step 2"]
+    found = [
+        f"{key} is not {what}"
+        for key, kind, what in SHAPES
+        if key in plist and (not isinstance(plist[key], kind) or (kind is int and isinstance(plist[key], bool)))
+    ]
+    if found:
+        return found
     arguments = [str(word) for word in plist.get("ProgramArguments", [])]
     if plist.get("Label") != gateway.label:
         found.append(f"Label is {plist.get('Label')!r}, the plan says {gateway.label!r}")
     if str(gateway.port) not in arguments:
-        found.append(
-            f"ProgramArguments does not name port {gateway.port}: the port must be in the plist, not guessed"
-        )
+        found.append(f"ProgramArguments does not name port {gateway.port}: the port must be in the plist, not guessed")
     if plist.get("EnvironmentVariables", {}).get("OPENCLAW_STATE_DIR") != gateway.state_dir:
         found.append(f"OPENCLAW_STATE_DIR is not {gateway.state_dir}")
     if not plist.get("KeepAlive"):
@@ -118,12 +125,8 @@ def lint_plist(content: bytes, gateway: GatewaySection) -> list[str]:
             f"ExitTimeOut is {plist.get('ExitTimeOut', 20)} s, OpenClaw drains for up to 315 s; set {EXIT_TIMEOUT_S}"
         )
     named = [
-        name
-        for name in plist.get("EnvironmentVariables", {})
-        if re.search(r"TOKEN|SECRET|API_KEY|PASSWORD", name)
+        name for name in plist.get("EnvironmentVariables", {}) if re.search(r"TOKEN|SECRET|API_KEY|PASSWORD", name)
     ]
     if named:
-        found.append(
-            f"{', '.join(named)} stand in the plist, readable by every user; move them to {gateway.env_file}"
-        )
+        found.append(f"{', '.join(named)} stand in the plist, readable by every user; move them to {gateway.env_file}")
     return found

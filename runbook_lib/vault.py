@@ -5,12 +5,18 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from urllib.parse import quote, quote_plus
 
 import keyring
+import keyring.errors
 
-from runbook_lib.errors import PlanError
+from runbook_lib.errors import CommandFailed, PlanError
 from runbook_lib.host import Host
 
 SHORTEST = 8  # shorter values would redact ordinary words
@@ -38,36 +44,74 @@ class Vault:
         if reference not in self._known:
             value = self._look_up(reference)
             if not value:
-                raise PlanError(
-                    "secrets", [f"{reference} is empty or not there; set it where the reference points"]
-                )
+                raise PlanError("secrets", [f"{reference} is empty or not there; set it where the reference points"])
             self._known[reference] = Secret(reference, value)
         return self._known[reference]
 
     def redact(self, text: str) -> str:
-        """The text with every known value replaced by its reference."""
-        for secret in self._known.values():
-            if len(secret.value) >= SHORTEST:
-                text = text.replace(secret.value, f"[{secret.reference}]")
+        """The text with every known value replaced by its reference, also where it was escaped or quoted."""
+        for form, secret in self._forms():
+            text = text.replace(form, f"[{secret.reference}]")
         return text
 
     def leaked(self, content: bytes) -> list[str]:
         """The references whose values stand in `content`."""
-        return [
-            s.reference
-            for s in self._known.values()
-            if len(s.value) >= SHORTEST and s.value.encode() in content
-        ]
+        return sorted({secret.reference for form, secret in self._forms() if form.encode() in content})
+
+    def _forms(self) -> list[tuple[str, Secret]]:
+        """Every spelling of every known value, the longest first: one value may stand inside another."""
+        found = [(f, s) for s in self._known.values() if len(s.value) >= SHORTEST for f in spellings(s.value)]
+        return sorted(found, key=lambda pair: len(pair[0]), reverse=True)
 
     def _look_up(self, reference: str) -> str:
         kind, _, name = reference.partition(":")
         if kind == "env":
             return os.environ.get(name, "")
         if kind == "keyring":
-            return keyring.get_password("openclaw-rollout", name) or ""
+            return self._from_keyring(name)
         path, _, key = name.partition("#")
-        for line in self._host.read(path).decode().splitlines():
-            found, separator, value = line.removeprefix("export ").partition("=")
-            if separator and found == key:
-                return value[1:-1] if value[:1] in ("'", '"') and value[-1:] == value[:1] else value
-        return ""
+        try:
+            content = self._host.read(path)
+        except CommandFailed as error:
+            said = error.output.strip() or f"exit {error.exit_status}"
+            raise PlanError("secrets", [f"{reference} cannot be read on the Mac: {said}"]) from None
+        return parse_env(content.decode(errors="replace")).get(key, "")
+
+    def _from_keyring(self, name: str) -> str:
+        try:
+            return keyring.get_password("openclaw-rollout", name) or ""
+        except keyring.errors.KeyringError as error:
+            said = f"this machine's keyring does not answer ({type(error).__name__}: {error})"
+            raise PlanError("secrets", [f"keyring:{name}: {said}; unlock it, or use env:NAME"]) from None
+
+
+def parse_env(text: str) -> dict[str, str]:
+    """An env file as with-env.sh reads it: NAME=VALUE lines, one pair of quotes taken off, the last of a name wins."""
+    values = {}
+    for line in text.splitlines():
+        name, separator, value = line.removeprefix("export ").partition("=")
+        if separator and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            values[name] = _unquoted(value)
+    return values
+
+
+def _unquoted(value: str) -> str:
+    if len(value) < 2 or value[0] != value[-1] or value[0] not in "'\"":
+        return value
+    return value[1:-1].replace("'\\''", "'") if value[0] == "'" else value[1:-1]
+
+
+def spellings(value: str) -> Iterator[str]:
+    """A value as it may stand in a text: plain, in JSON once and twice, in a URL, in HTML, in shell quotes."""
+    escaped = json.dumps(value)[1:-1]
+    yield from {
+        value,
+        escaped,
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        json.dumps(escaped)[1:-1],
+        quote(value, safe=""),
+        quote(value),
+        quote_plus(value),
+        html.escape(value),
+        value.replace("'", "'\\''"),
+    }

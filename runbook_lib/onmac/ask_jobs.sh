@@ -5,6 +5,6 @@ shift
 for label in "$@"; do
     text=$(launchctl print "$domain/$label" 2>&1)
     printf 'job\t%s\t%s\n' "$label" "$?"
-    printf '%s\n' "$text" | grep -E '^	(state|pid|runs|path|program|last exit code) = ' ||
-        printf '%s\n' "$text" | head -n 1
+    printf '%s\n' "$text" | grep -E '^	(state|pid|runs|path|program|last exit code|last terminating signal) = ' ||
+        printf '%s\n' "$text" | head -n 3
 done

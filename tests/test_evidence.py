@@ -1,0 +1,137 @@
+"""The run folder: one open run a region, evidence written whole, and a clear word when it is damaged."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from runbook_lib import evidence
+from runbook_lib.errors import EvidenceError
+from runbook_lib.evidence import Run, runs, write_whole
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("parameters", "notebooks"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_run_is_started_found_and_closed(project: Path) -> None:
+    assert Run.current("hk") is None
+    run = Run.start("hk")
+    assert run.directory.parent == project / "outputs/hk"
+    assert Run.current("hk") == run
+    assert Run.current("jp") is None
+    assert not run.is_closed
+    run.close("rolled back")
+    assert run.is_closed
+    assert [e["event"] for e in run.ledger().events()] == ["run_opened", "run_closed"]
+
+
+def test_three_runs_in_one_second_are_three(project: Path) -> None:
+    started = [Run.start("hk") for _ in range(3)]
+    assert len({run.name for run in started}) == 3
+    assert runs("hk") == sorted(started, key=lambda run: run.name) == started
+    assert Run.current("hk") == started[-1]
+
+
+def test_a_rehearsal_is_never_the_current_run() -> None:
+    assert Run.rehearsal("hk").is_rehearsal
+    assert Run.current("hk") is None
+    assert runs("hk") == []
+
+
+def test_the_answer_of_a_step_is_the_last_and_opening_it_again_takes_it_back() -> None:
+    run = Run.start("hk")
+    ledger = run.ledger("06_raise_weight")
+    assert run.answer("06_raise_weight") == ""
+    ledger.append("step_opened", "x")
+    assert run.answer("06_raise_weight") == ""
+    ledger.append("verdict", "fail", answer="fail")
+    ledger.append("verdict", "pass", answer="pass")
+    run.ledger("07_observe").append("verdict", "fail", answer="fail")
+    assert run.answer("06_raise_weight") == "pass"
+    ledger.append("step_opened", "x")
+    assert run.answer("06_raise_weight") == ""
+
+
+def test_the_last_proven_change() -> None:
+    run = Run.start("hk")
+    for what in ("set the weight to 5 %", "other", "set the weight to 8 %"):
+        run.ledger().append("verified", what)
+    run.ledger().append("failed", "set the weight to 18 %")
+    last = run.last_verified("set the weight")
+    assert last and last["what"] == "set the weight to 8 %"
+    assert run.last_verified("nothing") is None
+
+
+def test_tables_facts_and_texts_are_kept_by_step() -> None:
+    run = Run.start("hk")
+    path = run.keep_table("03_validate", "lints", pd.DataFrame({"a": [1], "b": ["ü"]}))
+    assert path == run.directory / "evidence/03_validate/lints.csv"
+    assert path.read_text() == "a,b\n1,ü\n"
+    run.keep_facts("03_validate", "facts", {"b": 1, "a": Path("/x")})
+    assert run.facts("03_validate", "facts") == {"a": "/x", "b": 1}
+
+
+@pytest.mark.parametrize("content", ["{", "", "\x00"])
+def test_damaged_facts_are_named(content: str) -> None:
+    run = Run.start("hk")
+    run.keep_facts("01_snapshot", "snapshot", {}).write_text(content)
+    with pytest.raises(EvidenceError, match="snapshot.json is not JSON.*run step 01_snapshot again"):
+        run.facts("01_snapshot", "snapshot")
+
+
+def test_facts_that_were_never_kept() -> None:
+    with pytest.raises(EvidenceError, match="step 01_snapshot kept no snapshot; run it first"):
+        Run.start("hk").facts("01_snapshot", "snapshot")
+
+
+@pytest.mark.parametrize("pointer", ["20200101T000000Z", "", "../jp", "..", "/etc"])
+def test_a_pointer_to_nowhere_is_named(project: Path, pointer: str) -> None:
+    Run.start("hk")
+    (project / "outputs/jp").mkdir()
+    (project / "outputs/hk/current").write_text(pointer)
+    with pytest.raises(EvidenceError, match="restore it or delete current"):
+        Run.current("hk")
+
+
+def test_no_reader_ever_sees_half_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "notebook.ipynb"
+    texts = [json.dumps(["x" * 1000] * 200), json.dumps(["y" * 1000] * 300)]
+    write_whole(path, texts[0])
+    done = threading.Event()
+    seen: set[int] = set()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.add(texts.index(path.read_text()))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(60):
+        write_whole(path, texts[number % 2])
+    done.set()
+    reader.join()
+    assert seen <= {0, 1}
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["notebook.ipynb"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "facts.json"
+    write_whole(path, "old")
+
+    def fsync(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(evidence.os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["facts.json"]
