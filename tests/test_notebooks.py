@@ -24,6 +24,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = {path.stem: path for path in sorted((PROJECT / "notebooks").glob("*.ipynb"))}
 MOST_LINES = 14
 PLAIN_HEADINGS = {"Apply", "Verdict", "If this stopped"}
+TOOLS = {"debug_p95"}  # read what is there: no Mac to open, nothing to judge, so no settings, verdict or gate
 EXTRA_PARAMETERS = {"rollback": {"restore_primary"}}
 CLOSES_THE_RUN = {"08_promote_or_rollback": 'step.run.close("promoted")', "rollback": 'step.run.close("rolled back")'}
 LOGIC = (
@@ -47,10 +48,11 @@ def headings(notebook: Any) -> list[str]:
 
 
 each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
+each_step = pytest.mark.parametrize("name", sorted(set(NOTEBOOKS) - TOOLS))
 
 
 def test_there_is_a_notebook_for_each_step() -> None:
-    assert set(NOTEBOOKS) == {*STEPS, *BESIDE}
+    assert set(NOTEBOOKS) == {*STEPS, *BESIDE, *TOOLS}
 
 
 @each_notebook
@@ -92,7 +94,7 @@ def test_the_headings_are_questions(name: str) -> None:
     for number in acts:
         assert found[number - 1].startswith("Plan"), "a change is shown before it is made"
         assert len(found) > number + 3, "and something is asked after it"
-    assert found[-2:] == ["Verdict", "If this stopped"]
+    assert found[-2:] == ["Verdict", "If this stopped"] or (name in TOOLS and found[-1] == "If this stopped")
 
 
 @each_notebook
@@ -115,7 +117,8 @@ def test_parameters_are_typed_literals_with_help(name: str) -> None:
 
 
 def test_parameters_are_the_same_everywhere() -> None:
-    sources = {name: read(path).cells[1].source.splitlines() for name, path in NOTEBOOKS.items()}
+    steps = {name: path for name, path in NOTEBOOKS.items() if name not in TOOLS}
+    sources = {name: read(path).cells[1].source.splitlines() for name, path in steps.items()}
     common = sources[STEPS[0]]
     for name, lines in sources.items():
         extra = [line for line in lines if line not in common]
@@ -124,14 +127,14 @@ def test_parameters_are_the_same_everywhere() -> None:
     assert {line.split(":")[0] for line in common} == {*Plan.model_fields, "dry_run"}, "every section of a plan"
 
 
-@each_notebook
+@each_step
 def test_the_step_is_opened_in_the_third_cell(name: str) -> None:
     lines = read(NOTEBOOKS[name]).cells[2].source.splitlines()
     assert lines[-2:] == [f'step = open_step("{name}", globals())', "step.settings()"]
     assert all(line.startswith("from runbook_lib") for line in lines[:-2] if line)
 
 
-@each_notebook
+@each_step
 def test_there_is_one_verdict_and_then_the_gate_alone(name: str) -> None:
     cells = [cell for cell in read(NOTEBOOKS[name]).cells if cell.cell_type == "code"]
     tagged = [number for number, cell in enumerate(cells) if "verdict" in cell.metadata.get("tags", [])]
@@ -161,12 +164,23 @@ def test_cells_are_short_and_hold_no_logic(name: str) -> None:
         assert len(source.splitlines()) <= len(Plan.model_fields) + 3
 
 
-@each_notebook
+@each_step
 def test_no_evidence_overwrites_another(name: str) -> None:
     kept = re.findall(r'step\.keep\("(\w+)"', "\n".join(code(read(NOTEBOOKS[name]))))
     assert kept, "a step that keeps nothing cannot be checked afterwards"
     assert len(kept) == len(set(kept))
+
+
+@each_notebook
+def test_there_are_at_most_two_plots(name: str) -> None:
     assert sum("report.picture(" in source for source in code(read(NOTEBOOKS[name]))) <= 2
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_tool_changes_nothing(name: str) -> None:
+    notebook = read(NOTEBOOKS[name])
+    assert "**Changes** nothing." in notebook.cells[0].source
+    assert "step" not in "\n".join(code(notebook))
 
 
 class Listener:
