@@ -34,6 +34,7 @@ ALIASES = {
 }
 """Our name of a field, and what a JSON log may call it, the best first."""
 
+NOT_COUNTED = frozenset({"connection", "connection_requests", "request_id", "request_method", "uri"})
 EPOCH_S = re.compile(rb"\d{10}(\.\d{3})?")
 UNQUOTED = re.compile(rb'":\s*(-|0\d+)(?=\s*[,}])')
 COMBINED = re.compile(rb'[^"]*\[([^]"]{26})\] "([^"]*)" (\d{3}) .*')
@@ -132,9 +133,10 @@ class _Step:
 class Json:
     """JSON lines. nginx writes the same keys in the same order, so one line is the template of all.
 
-    All lines of a block are walked side by side, from value to value. A value is taken to be as long as in
-    the template if the text behind it is where it should be then; else its end is looked for. A line that
-    is not made like the template is read by the json module.
+    All lines of a block are walked side by side, from value to value up to the last one that is counted. A
+    value is taken to be as long as in the template if the text behind it is where it should be then; else
+    its end is looked for. A line that is not made like the template, or that looks torn (a second brace, no
+    brace at its end, a control character), is read by the json module.
     """
 
     name = "json"
@@ -142,12 +144,14 @@ class Json:
     def __init__(self, template: bytes) -> None:
         key_of = _keys(tuple(record_of(template) or ()))
         self.names = frozenset(key_of)
-        self._before, self._steps = _learn(template, {key.encode(): name for name, key in key_of.items()})
+        counted = {key.encode(): name for name, key in key_of.items() if name not in NOT_COUNTED}
+        self._before, self._steps = _learn(template, counted)
 
     def locate(self, block: Block) -> Located:
-        ends = np.flatnonzero(block.text[PAD:-PAD] == 10) + PAD
+        marks = np.flatnonzero(block.text[PAD:-PAD] < 32) + PAD
+        ends = marks[block.text[marks] == 10]
         starts = line_starts(ends)
-        good = _has(block, starts, self._before) & bool(self._steps)
+        good = _has(block, starts, self._before) & bool(self._steps) & ~_looks_torn(block, starts, ends, marks)
         at, behind = starts + len(self._before), self._before
         columns: dict[str, Span] = {}
         for step in self._steps:
@@ -160,7 +164,7 @@ class Json:
                 good &= block.words[np.minimum(at - len(behind), len(block.words) - 1)] == word_of(behind[:8])
                 columns[step.name] = (at, end)
             at, behind = end + len(step.behind), step.behind
-        good &= at == ends
+        good &= at <= ends
         if not good.all():
             columns = {name: (start[good], end[good]) for name, (start, end) in columns.items()}
         return _located(columns, starts, ends, np.flatnonzero(good))
@@ -170,6 +174,16 @@ class Json:
 
     def fields(self, line: bytes) -> Fields | None:
         return json_fields(line)
+
+
+def _looks_torn(block: Block, starts: Ints, ends: Ints, controls: Ints) -> Mask:
+    """Lines with anything by which the text behind the last counted value might not be what it seems."""
+    braces = np.flatnonzero(block.text[PAD:-PAD] >= 123) + PAD  # {|}~ and all that is not ASCII
+    torn: Mask = (block.text[starts] != 123) | (block.text[ends - 1] != 125)
+    if len(braces) > 2 * len(ends) or len(controls) > len(ends):
+        lines = np.searchsorted(ends, np.concatenate((braces, controls)))
+        torn |= np.bincount(lines, minlength=len(ends))[: len(ends)] > 3
+    return torn
 
 
 def _has(block: Block, at: Ints, literal: bytes) -> Mask:
@@ -209,7 +223,8 @@ def _learn(line: bytes, wanted: dict[bytes, str]) -> tuple[bytes, list[_Step]]:
     whole = len(named) == len(set(named)) == len(wanted)
     # a key before a value we want is at least eight bytes with its quotes, or it could not be told by them
     long_enough = all(len(text) >= 8 for text, name in zip(texts[:-1], names, strict=True) if name)
-    return texts[0], steps if flat and whole and long_enough and len(found) else []
+    last = max((i for i, name in enumerate(names) if name), default=-1)
+    return texts[0], steps[: last + 1] if flat and whole and long_enough else []
 
 
 def json_fields(line: bytes) -> Fields | None:

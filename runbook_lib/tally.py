@@ -16,7 +16,7 @@ import numpy as np
 from runbook_lib.logfields import Ints, Mask
 
 Group = tuple[int | str, ...]
-PENDING_COUNT = 1_000_000
+PENDING_COUNT = 8_192
 DENSE_COUNT = 4096
 """Values below this are counted in a table, the rest by sorting, which is ten times slower: 4 s cover most."""
 
@@ -25,42 +25,35 @@ class Tally:
     """Groups (tuples of equal shape) -> {value: count}; values from 0 up to 2**32 - 1."""
 
     def __init__(self) -> None:
-        self._numbers: dict[Group, int] = {}
-        self._keys: list[Ints] = []
-        self._counts: list[Ints] = []
-        self._pending_count = 0
+        self._parts: dict[Group, list[tuple[Ints, Ints]]] = {}
+        self._sizes: dict[Group, int] = {}
 
     def add(self, group: Group, values: Ints, counts: Ints) -> None:
         """Add `counts` times each of `values`; values may repeat."""
         if not len(values):
             return
-        number = self._numbers.setdefault(group, len(self._numbers))
-        self._keys.append((number << 32) | values)
-        self._counts.append(counts)
-        self._pending_count += len(values)
-        if self._pending_count > PENDING_COUNT:
-            self._reduce()
+        parts = self._parts.setdefault(group, [])
+        parts.append((values, counts))
+        size = self._sizes[group] = self._sizes.get(group, 0) + len(values)
+        if size > 2 * max(len(parts[0][0]), PENDING_COUNT):
+            self._reduced(group)
 
-    def _reduce(self) -> tuple[Ints, Ints]:
-        """One sorted array of (group number, value), and their counts."""
-        if not self._keys:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        if len(self._keys) > 1:
-            keys, counts = np.concatenate(self._keys), np.concatenate(self._counts)
-            order = np.argsort(keys, kind="stable")
-            keys, counts = keys[order], counts[order]
-            first = np.flatnonzero(np.diff(keys, prepend=-1))
-            self._keys, self._counts = [keys[first]], [np.add.reduceat(counts, first)]
-        self._pending_count = 0
-        return self._keys[0], self._counts[0]
+    def _reduced(self, group: Group) -> tuple[Ints, Ints]:
+        """The values of a group, each once and in rising order, and their counts."""
+        parts = self._parts[group]
+        if len(parts) > 1:
+            values, counts = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+            order = np.argsort(values, kind="stable")
+            values, counts = values[order], counts[order]
+            first = np.flatnonzero(np.diff(values, prepend=-1))
+            parts[:] = [(values[first], np.add.reduceat(counts, first))]
+            self._sizes[group] = len(first)
+        return parts[0]
 
     def items(self) -> Iterator[tuple[Group, Ints, Ints]]:
         """(group, its values in rising order, their counts), the groups sorted."""
-        keys, counts = self._reduce()
-        for group in sorted(self._numbers):
-            number = self._numbers[group]
-            low, high = np.searchsorted(keys, [number << 32, (number + 1) << 32])
-            yield group, keys[low:high] & 0xFFFFFFFF, counts[low:high]
+        for group in sorted(self._parts):
+            yield group, *self._reduced(group)
 
     def update(self, other: Tally) -> None:
         for group, values, counts in other.items():

@@ -28,7 +28,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 T = TypeVar("T")
 UPSTREAMS = {"127.0.0.1:18789": "primary", "127.0.0.1:18890": "canary"}
 CHUNK_COUNT = 200_000
-START_S = 1_778_025_600
+START_S, RUN_S = 1_778_025_600, 172_800
 READ = f"""
 import hashlib, sys
 from runbook_lib import accesslog
@@ -60,11 +60,12 @@ db.execute('''select tick, revision, target, addr, count(*), sum(bad::int), sum(
 NEW_LINES_COUNT = 20_000
 
 
-def chunk(number: int) -> list[list[str]]:
-    """Requests as their fields; most are plain, some were retried, refused, aborted or upgraded."""
-    rng, rows, at_ms = random.Random(number), [], START_S * 1000
+def chunk(requests_count: int) -> list[list[str]]:
+    """The first requests of two days, as fields; most are plain, some were retried, aborted or upgraded."""
+    rng, rows, at = random.Random(1), [], START_S * 1000.0
     for i in range(CHUNK_COUNT):
-        at_ms += rng.randrange(69)  # 200,000 in two hours, 5 million in two days
+        at += 2 * rng.random() * RUN_S * 1000 / requests_count
+        at_ms = int(at)
         canary = rng.random() < 0.1
         address = "127.0.0.1:18890" if canary else "127.0.0.1:18789"
         header = int(rng.lognormvariate(5.5, 0.8)) + 1
@@ -155,12 +156,12 @@ def generate(folder: Path, requests_count: int, name: str) -> Path:
     if not path.exists():
         print(f"generating {path}", flush=True)
         form, offset = FORMS[name]
-        rows = chunk(0)
-        first, span_s = form(rows), int(rows[-1][0][:10]) - START_S
+        rows = chunk(requests_count)
+        first, span_s = form(rows), RUN_S * CHUNK_COUNT / requests_count
         part = path.with_suffix(".part")
         with part.open("wb") as file:
             for copy in range(requests_count // CHUNK_COUNT):
-                file.write(later(first, offset, copy * span_s, name == "combined") if copy else first)
+                file.write(later(first, offset, round(copy * span_s), name == "combined") if copy else first)
         part.rename(path)
     return path
 
