@@ -1,4 +1,4 @@
-"""Our papermill engine: each notebook on a kernel of its own, forked where it can be, and a record that does not lie.
+"""Our papermill engine: each notebook on a kernel of its own, forked where it can be.
 
 papermill's own command and engines are not touched.
 """
@@ -12,117 +12,33 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
-import nbformat
+from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_core.utils import ensure_event_loop
-from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbclient.exceptions import CellExecutionError
 from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
+from papermill.engines import NBClientEngine, papermill_engines
 
-from runbook_lib.evidence import write_whole
 from runbook_lib.kernels import SHARED
+from runbook_lib.record import Record
 
+WARM = "warm"  # the engine's name
 START_LIMIT_S = 120
 OUTPUT_LIMIT_S = 60  # for the last output of a cell to arrive after its end
-STOP_GRACE_S = 5  # between asking a cell to stop and killing its kernel
-PUBLISH_EVERY_S = 1
 LOG = logging.getLogger(__name__)
 CLIENT_LOG = logging.getLogger(f"{__name__}.client")
 CLIENT_LOG.addHandler(logging.NullHandler())  # what it has to say, `execute` answers
-
-
-class Execution(NotebookExecutionManager):  # type: ignore[misc]  # papermill has no annotations
-    """One notebook being executed, and its record: published whole, at most once a second, and true at any end."""
-
-    def __init__(self, record: Path, names: Mapping[str, str]) -> None:
-        super().__init__(None, progress_bar=False, autosave_cell_every=PUBLISH_EVERY_S)
-        self.record, self.names = record, names
-        self.provisioner: WarmProvisioner | None = None
-        self.reason = ""  # why it ended, where no cell can tell
-        self.stopped_by = 0
-        self._published_at = 0.0
-
-    def open(self, nb: Any) -> None:
-        self.nb = nb
-        nb.metadata.papermill.update(self.names)
-        self.notebook_start()
-
-    def save(self, **_: Any) -> None:
-        """papermill asks for this at each cell's start and end, and with its outputs."""
-        self.last_save_time = self.now()
-        if time.monotonic() - self._published_at >= PUBLISH_EVERY_S:
-            self.publish()
-
-    def publish(self) -> None:
-        self.record.parent.mkdir(parents=True, exist_ok=True)
-        text: str = nbformat.writes(self.nb)  # type: ignore[no-untyped-call]
-        write_whole(self.record, text)
-        self._published_at = time.monotonic()
-
-    def cell_start(self, cell: Any, cell_index: int | None = None, **kwargs: Any) -> None:
-        if self.stopped_by:
-            raise InterruptedError(self.reason)
-        super().cell_start(cell, cell_index, **kwargs)
-
-    def cell_complete(self, cell: Any, cell_index: int | None = None, **kwargs: Any) -> None:
-        """papermill calls this for a cell that did not start, too."""
-        if cell.metadata.papermill["status"] != self.PENDING:
-            super().cell_complete(cell, cell_index, **kwargs)
-
-    def cell_lost(self, cell: Any, error: BaseException) -> None:
-        """The cell in which the kernel died or was given up: papermill would call it completed."""
-        if isinstance(error, DeadKernelError) and self.provisioner:
-            self.reason = f"{self.reason}; " * bool(self.reason) + f"the kernel died: {self.provisioner.how_it_ended}"
-        else:
-            self.reason = self.reason or f"{type(error).__name__}: {error}"
-        self.cell_exception(cell)
-        trace = [f"{type(error).__name__}: {self.reason}"]
-        lost = {"ename": type(error).__name__, "evalue": self.reason, "traceback": trace}
-        cell.outputs.append(nbformat.v4.new_output("error", **lost))  # type: ignore[no-untyped-call]
-
-    def notebook_complete(self, **_: Any) -> None:
-        """papermill would call every cell that never ran completed."""
-        self.end_time = self.now()
-        facts = self.nb.metadata.papermill
-        facts.update(end_time=self.end_time.isoformat(), duration=(self.end_time - self.start_time).total_seconds())
-        if self.unfinished:
-            facts["exception"] = True
-        if self.reason:
-            facts["reason"] = self.reason
-
-    @property
-    def unfinished(self) -> int:
-        """How many cells did not run to their end."""
-        cells = [cell.metadata.get("papermill", {}) for cell in self.nb.cells]
-        return sum(facts.get("status", self.COMPLETED) != self.COMPLETED for facts in cells)
-
-    def stop(self, signum: int) -> None:
-        """Ask the running cell to stop as a notebook's stop button does, so that it can clean up; then kill it."""
-        self.reason = f"the runner was stopped by {signal.Signals(signum).name}"
-        if self.stopped_by:
-            self.kill()
-            return
-        self.stopped_by = signum
-        if self.provisioner:
-            self.provisioner.signal_now(signal.SIGINT)
-        timer = threading.Timer(STOP_GRACE_S, self.kill)
-        timer.daemon = True
-        timer.start()
-
-    def kill(self) -> None:
-        if self.provisioner:
-            self.provisioner.signal_now(signal.SIGKILL)
 
 
 class Client(PapermillNotebookClient):  # type: ignore[misc]
@@ -139,15 +55,13 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
 
 
 class WarmEngine(NBClientEngine):  # type: ignore[misc]
-    """What papermill calls; it hands through the Execution that keeps what it returns or raises."""
+    """What papermill calls; it hands through the Record that keeps what it returns or raises."""
 
     @classmethod
-    def execute_notebook(
-        cls, nb: Any, kernel_name: str, execution: Execution, directory: Path, **_papermills: Any
-    ) -> Any:
-        execution.open(nb)
+    def execute_notebook(cls, nb: Any, kernel_name: str, record: Record, directory: Path, **_papermills: Any) -> Any:
+        record.open(nb)
         try:
-            with warm_kernel(kernel_name, directory) as (manager, execution.provisioner):
+            with warm_kernel(kernel_name, directory) as (manager, record.kernel):
                 options = {
                     "km": manager,
                     "kernel_name": kernel_name,
@@ -155,14 +69,15 @@ class WarmEngine(NBClientEngine):  # type: ignore[misc]
                     "iopub_timeout": OUTPUT_LIMIT_S,
                     "shutdown_kernel": "immediate",
                     "log": CLIENT_LOG,
+                    "on_cell_execute": record.save_soon,
                 }
-                Client(execution, **options).execute(cleanup_kc=True, cwd=str(directory))
+                Client(record, **options).execute(cleanup_kc=True, cwd=str(directory))
         except (RuntimeError, TimeoutError, InterruptedError) as error:
             # A kernel that did not start, died or was given up: the record tells, and papermill raises from it.
-            execution.reason = execution.reason or str(error)
+            record.reason = record.reason or str(error)
         finally:
-            execution.provisioner = None
-            execution.notebook_complete()
+            record.kernel = None
+            record.notebook_complete()
         return nb
 
 
@@ -179,8 +94,18 @@ class WarmProvisioner(LocalProvisioner):
             say_once(f"kernels are started, not forked: {reason}")
         else:
             self.process, self.pid = forked, forked.pid  # without pgid: signals go by the zygote
+            await self._bound()
             return self.connection_info
         return await super().launch_kernel(cmd, **kwargs)
+
+    async def _bound(self) -> None:
+        """Until the kernel's sockets are there: who connects before that tries again only after 100 ms."""
+        info: Any = self.connection_info
+        sockets = [Path(f"{info['ip']}-{port}") for name, port in info.items() if name.endswith("_port")]
+        for _ in range(500):
+            if all(path.exists() for path in sockets):
+                return
+            await asyncio.sleep(0.002)
 
     async def kill(self, restart: bool = False) -> None:
         await super().kill(restart)
@@ -205,6 +130,27 @@ class WarmProvisioner(LocalProvisioner):
         return f"killed by {signal.Signals(-status).name}" if status < 0 else f"it ended with status {status}"
 
 
+class ReadyClient(AsyncKernelClient):
+    """jupyter_client's, without its wait for 200 ms of silence: each answer ends with a status among the output."""
+
+    async def wait_for_ready(self, timeout: float | None = None) -> None:
+        """Until the kernel answers, and its output arrives. Raises RuntimeError."""
+        give_up = time.monotonic() + (timeout or START_LIMIT_S)
+        while time.monotonic() < give_up:
+            asked = self.kernel_info()
+            try:
+                await self.get_shell_msg(timeout=1)
+                while (told := await self.get_iopub_msg(timeout=0.2))["parent_header"].get("msg_id") != asked or (
+                    told["content"].get("execution_state") != "idle"
+                ):
+                    pass
+                return
+            except Empty:
+                if not await self.is_alive():
+                    raise RuntimeError("the kernel ended before it answered") from None
+        raise RuntimeError(f"the kernel did not answer in {timeout} s")
+
+
 @contextmanager
 def warm_kernel(kernel_name: str, directory: Path) -> Iterator[tuple[AsyncKernelManager, WarmProvisioner]]:
     """A manager that will fork its kernel.
@@ -213,7 +159,9 @@ def warm_kernel(kernel_name: str, directory: Path) -> Iterator[tuple[AsyncKernel
     """
     with tempfile.TemporaryDirectory(dir=SHARED.directory(), prefix="", ignore_cleanup_errors=True) as private:
         connection_file = str(Path(private) / "k.json")
-        manager = AsyncKernelManager(kernel_name=kernel_name, transport="ipc", connection_file=connection_file)
+        manager = AsyncKernelManager(
+            kernel_name=kernel_name, transport="ipc", connection_file=connection_file, client_factory=ReadyClient
+        )
         manager.kernel_id = str(uuid.uuid4())
         manager.provisioner = provisioner = WarmProvisioner(
             kernel_id=manager.kernel_id, kernel_spec=manager.kernel_spec, parent=manager
@@ -232,4 +180,4 @@ def say_once(what: str) -> None:
     LOG.log(logging.WARNING if sys.platform == "linux" else logging.INFO, what)
 
 
-papermill_engines.register("warm", WarmEngine)
+papermill_engines.register(WARM, WarmEngine)

@@ -16,11 +16,11 @@ from runbook_lib.kernels import SHARED
 from runbook_lib.parameters import project_root
 
 if TYPE_CHECKING:
-    from runbook_lib.engine import Execution
+    from runbook_lib.record import Record
 
 TEMPLATE = Path(__file__).parent / "templates" / "notebook.html.j2"
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_running: set[Execution] = set()
+_running: set[Record] = set()
 _stopped_by: list[int] = []
 _one_export = threading.Lock()  # an exporter changes its filters with each notebook
 
@@ -39,35 +39,35 @@ def execute(notebook: str, parameters: Mapping[str, Any], folder: Path) -> str:
         import papermill
         from papermill.exceptions import PapermillExecutionError
 
-        from runbook_lib.engine import Execution
+        from runbook_lib.engine import WARM
+        from runbook_lib.record import Record
 
-        record = folder / f"{notebook}.ipynb"
-        source = root / "notebooks" / f"{notebook}.ipynb"
-        execution = Execution(record, {"input_path": _shown(source, root), "output_path": _shown(record, root)})
+        source, target = root / "notebooks" / f"{notebook}.ipynb", folder / f"{notebook}.ipynb"
+        record = Record(target, {"input_path": _shown(source, root), "output_path": _shown(target, root)})
         error = ""
-        _running.add(execution)
+        _running.add(record)
         try:
             raise_if_stopped()
             papermill.execute_notebook(
                 str(source),
                 None,
                 parameters=dict(parameters),
-                engine_name="warm",
-                execution=execution,
+                engine_name=WARM,
+                record=record,
                 directory=root,
                 progress_bar=False,
             )
         except PapermillExecutionError as stopped:
             error = f"{stopped.ename}: {stopped.evalue}"
         finally:
-            _running.discard(execution)
-            if execution.nb is not None:
-                execution.publish()
-                write_whole(record.with_suffix(".html"), as_html(execution.nb, notebook))
+            _running.discard(record)
+            if record.nb is not None:
+                record.publish()
+                write_whole(target.with_suffix(".html"), as_html(record.nb, notebook))
         raise_if_stopped()
-        if not error and execution.unfinished:
-            reason = execution.reason or "a cell ended the notebook"
-            error = f"{reason}; {execution.unfinished} cells did not run to their end"
+        if not error and record.unfinished:
+            reason = record.reason or "a cell ended the notebook"
+            error = f"{reason}; {record.unfinished} cells did not run to their end"
         return error
 
 
@@ -112,8 +112,8 @@ def raise_if_stopped() -> None:
 def _stop(signum: int, _frame: FrameType | None) -> None:
     _stopped_by.append(signum)
     running = list(_running)
-    for execution in running:
-        execution.stop(signum)
+    for record in running:
+        record.stop(signum)
     if not running:
         raise_if_stopped()
 

@@ -23,9 +23,7 @@ IMPORT_LIMIT_S = 120
 END_LIMIT_S = 5
 SHORT = 60  # characters: a socket's path may have 107 on Linux and 103 on macOS, in all
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-# matplotlib reads its backend when it is imported, which in a cold kernel is after ipykernel has set it; and the
-# debugger that ipykernel imports would say that Python's own modules are frozen.
-WHILE_IMPORTING = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+QUIET_DEBUGGER = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # or ipykernel's says that Python's modules are frozen
 
 
 class ForkedKernel:
@@ -117,7 +115,7 @@ class Zygote:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "runbook_lib.zygote", str(theirs.fileno()), str(directory)],
                     pass_fds=[theirs.fileno()],
-                    env=WHILE_IMPORTING | dict(os.environ) | ONE_THREAD,
+                    env={**os.environ, **ONE_THREAD, **QUIET_DEBUGGER},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     start_new_session=True,

@@ -34,6 +34,7 @@ import runbook_lib
 REQUEST_LIMIT_S = 10
 THREADS_LIMIT_S = 5
 RUNNER_CHECK_S = 1
+INLINE = "module://matplotlib_inline.backend_inline"
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 WARM = """
     numpy pandas scipy.stats matplotlib.pyplot matplotlib.backends.backend_agg
@@ -41,7 +42,16 @@ WARM = """
     IPython.core.completerlib IPython.core.debugger IPython.core.logger IPython.core.oinspect
     IPython.extensions.storemagic
 """
-COLD = {"cli", "engine", "execution", "kernels", "lab", "rollout", "zygote"}  # of ours, what no notebook imports
+COLD = {
+    "cli",
+    "engine",
+    "execution",
+    "kernels",
+    "lab",
+    "record",
+    "rollout",
+    "zygote",
+}  # of ours, what no notebook imports
 
 
 @dataclass(frozen=True)
@@ -90,12 +100,23 @@ def warm_up() -> str:
             importlib.import_module(name)
         except (ImportError, SyntaxError) as error:
             sys.stderr.write(f"{name} is not kept warm: {error}\n")
+    show_something()
     give_up = time.monotonic() + THREADS_LIMIT_S
     while (threads := len(os.listdir("/proc/self/task"))) > 1 and time.monotonic() < give_up:  # noqa: PTH208
         time.sleep(0.01)  # an importer's helper may be on its way out
     gc.collect()
     gc.freeze()  # the collector leaves these pages alone, so that the forks share them
     return f"{threads} threads run after the imports, and a fork keeps their locks for ever" if threads > 1 else ""
+
+
+def show_something() -> None:
+    """Fonts, glyphs and templates are loaded with their first use: half the time of a kernel's first picture."""
+    import pandas as pd
+
+    from runbook_lib import plots, report
+
+    frame = pd.DataFrame({"gateway": ["primary"], "before_ms": [1.0], "after_ms": [1.0]})
+    report.together(report.table(frame), report.picture(plots.plot_quantiles(frame), ""))
 
 
 def serve(runner: socket.socket, refusal: str) -> dict[str, Any] | None:
@@ -164,6 +185,7 @@ def send(connection: socket.socket, line: bytes) -> None:
 
 def become_kernel(request: dict[str, Any], zygote: int) -> None:
     """Make this forked child what `python -m ipykernel_launcher` would be, and run until it is shut down."""
+    import matplotlib
     import numpy
     from ipykernel.kernelapp import IPKernelApp
 
@@ -176,6 +198,8 @@ def become_kernel(request: dict[str, Any], zygote: int) -> None:
     if not sys.flags.safe_path:
         del sys.path[0]  # the zygote's working directory; IPython puts the kernel's own there
     os.chdir(request["cwd"])
+    # A cold kernel imports matplotlib after ipykernel has put this into the environment.
+    matplotlib.rcParams["backend"] = os.environ.get("MPLBACKEND") or INLINE
     numpy.random.seed()  # each fork would draw the same numbers otherwise; Python's own random sees to that itself
     sys.argv = ["ipykernel_launcher", *request["arguments"]]
     IPKernelApp.launch_instance(argv=request["arguments"], parent_handle=zygote)
