@@ -10,12 +10,13 @@ from typing import Any
 import pandas as pd
 
 from runbook_lib import gateway, launchd
-from runbook_lib.errors import ActionFailed
+from runbook_lib.errors import ActionFailed, PlanError
 from runbook_lib.host import Completed
 from runbook_lib.mac import Mac
 from runbook_lib.onmac import script
 from runbook_lib.probes import probe_packages
 from runbook_lib.proposal import Proposal
+from runbook_lib.vault import Secret
 from runbook_lib.verdict import Answer, Check, Hop, passed_if
 
 INSTALL_LIMIT_S = 600
@@ -66,7 +67,7 @@ def propose_env_file(mac: Mac) -> Proposal:
             path, _, key = reference.removeprefix("file:").partition("#")
             on_mac.append(f"{name}\t{path}\t{key}")
         else:
-            here.append(f"{name}='{mac.vault.resolve(reference).value}'")
+            here.append(f"{name}={_one_line(mac.vault.resolve(reference))}")
     functions = "\n".join(
         f"{title}() {{ cat <<'END'\n{chr(10).join([*lines, 'END'])}\n}}"
         for title, lines in (("from_mac", on_mac), ("from_here", here))
@@ -81,11 +82,20 @@ def propose_env_file(mac: Mac) -> Proposal:
     )
 
 
+def _one_line(secret: Secret) -> str:
+    """A value in the quotes of an env file. Raises PlanError where it does not fit into one line."""
+    if any(character in secret.value for character in "\n\r\0"):
+        raise PlanError(
+            "secrets", [f"{secret} holds a line break, which an env file cannot carry; store it in one line"]
+        )
+    return "'" + secret.value.replace("'", "'\\''") + "'"
+
+
 def _prove_env(mac: Mac, done: Completed) -> Mapping[str, Any]:
     missing = [f"{key} in {file}" for kind, file, key in done.rows(3) if kind == "missing"]
     if missing or done.fields().get("result") != "written":
         raise ActionFailed(
-            f"{mac.host.name}: the canary's env file is not whole: missing {', '.join(missing) or done.stderr}"
+            f"{mac.host.name}: the canary's env file was not written: missing {', '.join(missing) or done.stderr}"
         )
     return {"names": list(mac.plan.canary.secrets)}
 

@@ -106,7 +106,7 @@ def _transfer(plan: Plan, number: int, row: Row, token: Secret) -> str:
         ("output", str(number)),
         ("max-time", "3"),
         ("header", "Connection: close"),  # each row connects anew, so that each has a connect time
-        ("write-out", "\\t".join(["row", str(number), *(f"%{{{name}}}" for name in names)]) + "\\n"),
+        ("write-out", "\t".join(["row", str(number), *(f"%{{{name}}}" for name in names)]) + "\n"),
     ]
     if row.expected.method == "POST":
         options += [
@@ -123,7 +123,7 @@ def _transfer(plan: Plan, number: int, row: Row, token: Secret) -> str:
 
 
 def _quoted(value: str) -> str:
-    return value.replace('"', '\\"')
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
 
 
 def parse(asked: list[Row], done: Completed) -> pd.DataFrame:

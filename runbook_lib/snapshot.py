@@ -106,6 +106,8 @@ def propose_snapshot(mac: Mac, name: str) -> Proposal:
     ]
     for who, section in plan.gateways.items():
         lines += [f"keep_file {who} {sh(section.plist)}", f"keep_file {who} {sh(section.env_file)}"]
+        beside = sh(section.env_file.rpartition("/")[0])  # the wrapper that OpenClaw's installer put there
+        lines += [f'for file in {beside}/*.sh; do [ ! -e "$file" ] || keep_file {who} "$file"; done']
         lines += [f"keep_state {who} {sh(section.state_dir, *gateway.command(plan, section))} || return 1"]
     lines += [f"keep_file nginx {sh(plan.nginx.plist)}", f"keep_nginx {sh(nginx_dir)} || return 1"]
     lines += ['rm -rf "$snap/scratch"', "printf 'result\\tkept\\n'"]
@@ -128,14 +130,13 @@ def _parse(mac: Mac, directory: str, done: Completed) -> Snapshot:
     if result == "no room":
         _, needed, available = next(row for row in done.rows(3) if row[0] == "room")
         raise ActionFailed(
-            f"{mac.host.name}: too little disk for a snapshot: {int(needed) // 1024} MiB needed (three times the state), "
-            f"{int(available) // 1024} MiB free; nothing was written. Make room or move host.runbook_dir"
+            f"{mac.host.name}: too little disk for a snapshot: {int(needed) // 1024} MiB needed (three times the "
+            f"state), {int(available) // 1024} MiB free; nothing was written. Make room or move host.runbook_dir"
         )
     failed = [row for row in done.rows(4) if row[0] == "state" and row[2] == "failed"]
     if failed or result != "kept":
-        raise ActionFailed(
-            f"{mac.host.name}: the snapshot is not whole: {'; '.join(f'{row[1]}: {row[3]}' for row in failed) or done.stderr}"
-        )
+        said = "; ".join(f"{row[1]}: {row[3]}" for row in failed) or done.stderr
+        raise ActionFailed(f"{mac.host.name}: the snapshot is not whole: {mac.vault.redact(said)}")
     took = {row[1]: (float(row[2]), float(row[3])) for row in done.rows(4) if row[0] == "took"}
     assets = [
         (row[1], row[2], row[3], int(row[4]), *took.get(row[1], (float("nan"), float("nan"))))
@@ -144,7 +145,7 @@ def _parse(mac: Mac, directory: str, done: Completed) -> Snapshot:
     ]
     assets += [(row[1], row[2], row[4], 0, float("nan"), float("nan")) for row in done.rows(5) if row[0] == "kept"]
     hashes: dict[tuple[str, str], dict[str, str]] = {}
-    for kind, asset, side, digest, file in (row for row in done.rows(5) if row[0] == "hash"):
+    for _, asset, side, digest, file in (row for row in done.rows(5) if row[0] == "hash"):
         hashes.setdefault((asset, file), {})[side] = digest
     changing = {(row[1], row[2]) for row in done.rows(3) if row[0] == "changing"}
     databases: dict[tuple[str, str], dict[str, list[str]]] = {}
@@ -191,14 +192,16 @@ def judge(snapshot: Snapshot) -> list[Check]:
         for asset in ("nginx", "primary")
     ]
     restored = snapshot.files[snapshot.files["restored"] != ""]
-    still = restored[~restored["changing"] & (restored["live"] != "")]
+    still = restored[~restored["changing"].astype(bool) & (restored["live"] != "")]
     different = still[still["live"] != still["restored"]]
+    left_out = snapshot.files[(snapshot.files["restored"] == "") & ~snapshot.files["changing"].astype(bool)]
     checks.append(
         passed_if(
             different.empty and not still.empty,
             "restored files equal live ones",
             f"{len(still) - len(different)} of {len(still)} files that did not change meanwhile are equal"
-            + (f"; not {different.iloc[0]['asset']} {different.iloc[0]['file']}" if len(different) else ""),
+            + (f"; not {_named(different)}" if len(different) else "")
+            + (f"; {len(left_out)} live files are not in the backup, e.g. {_named(left_out)}" if len(left_out) else ""),
             Hop.HOST,
             "compare the file by hand; do not go on with a snapshot that differs",
         )
@@ -216,13 +219,18 @@ def judge(snapshot: Snapshot) -> list[Check]:
     return checks
 
 
+def _named(files: pd.DataFrame) -> str:
+    return f"{files.iloc[0]['asset']} {files.iloc[0]['file']}"
+
+
 def _judge_database(row: Mapping[Hashable, Any]) -> Check:
     same = (row["schema_version"], row["tables_count"]) == (row["live_schema_version"], row["live_tables_count"])
     return passed_if(
         row["integrity"] == "ok" and same,
         f"database {row['asset']} {row['file']}",
         f"{row['asset']} {row['file']}: integrity_check {row['integrity']}, schema version {row['schema_version']} "
-        f"(live {row['live_schema_version']}), {row['tables_count']} tables and indexes (live {row['live_tables_count']})",
+        f"(live {row['live_schema_version']}), {row['tables_count']} tables and indexes "
+        f"(live {row['live_tables_count']})",
         Hop.HOST,
         "take the snapshot again; a copy that is not sound is no way back",
     )

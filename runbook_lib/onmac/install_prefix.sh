@@ -9,9 +9,16 @@ if [ -e "$1/package-lock.json" ]; then
     printf 'pins\tlock\n'
     cd "$2" && "$4" ci --no-audit --no-fund --loglevel=error 2>&1 || return 1
 else
-    version=$("$3" -p 'require(process.argv[1]).version' "$1/node_modules/$5/package.json") || return 1
-    printf '{"name":"canary","private":true,"dependencies":{"%s":"%s"}}\n' "$5" "$version" >"$2/package.json"
-    printf 'pins\texact %s\n' "$version"
+    # npm ls may complain and still say what is there
+    "$4" ls --depth=0 --json --prefix "$1" 2>/dev/null | "$3" -e '
+        const [file, wanted] = process.argv.slice(1);
+        const found = JSON.parse(require("node:fs").readFileSync(0, "utf8")).dependencies ?? {};
+        const pins = Object.fromEntries(Object.entries(found).map(([name, { version }]) => [name, version]));
+        if (!pins[wanted]) throw new Error(`${wanted} is not installed for primary`);
+        const manifest = { name: "canary", private: true, dependencies: pins };
+        require("node:fs").writeFileSync(file, JSON.stringify(manifest, null, 2));
+        console.log(`pins\texact ${Object.entries(pins).map((pin) => pin.join("@")).join(" ")}`);
+    ' "$2/package.json" "$5" || return 1
     cd "$2" && "$4" install --save-exact --no-audit --no-fund --loglevel=error 2>&1 || return 1
 fi
 if [ -n "$6" ]; then

@@ -51,6 +51,11 @@ databases() {
     done
 }
 
+# FILE…: what a command said that failed, in one line.
+said() {
+    cat "$@" | { grep -iE 'error|fail|refus|cannot|invalid|denied' || cat "$@" | tail -n 3; } | head -n 3 | tr '\n\t' '  '
+}
+
 # NAME STATE COMMAND…: a gateway's state by the gateway's own backup, restored beside it.
 keep_state() {
     name=$1 state=$2
@@ -62,13 +67,13 @@ keep_state() {
     mkdir -p "$snap/state/$name" "$snap/scratch/$name" && : >"$snap/$name.started"
     started=$(date +%s)
     if ! "$@" backup create --output "$snap/state/$name" --verify --json >"$snap/$name.backup.json" 2>"$snap/$name.err"; then
-        printf 'state\t%s\tfailed\t%s\n' "$name" "$(tail -n 3 "$snap/$name.err" "$snap/$name.backup.json" | tr '\n\t' '  ')"
+        printf 'state\t%s\tfailed\t%s\n' "$name" "$(said "$snap/$name.err" "$snap/$name.backup.json")"
         return 0
     fi
     copied=$(date +%s)
     archive=$(find "$snap/state/$name" -name '*.tar.gz')
     "$@" backup restore "$archive" --target "$snap/scratch/$name" --json >"$snap/$name.restore.json" 2>"$snap/$name.err" || {
-        printf 'state\t%s\tfailed\trestore: %s\n' "$name" "$(tail -n 3 "$snap/$name.err" | tr '\n\t' '  ')"
+        printf 'state\t%s\tfailed\trestore: %s\n' "$name" "$(said "$snap/$name.err" "$snap/$name.restore.json")"
         return 0
     }
     restored=$(date +%s)
