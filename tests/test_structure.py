@@ -20,7 +20,8 @@ LIBRARY = PROJECT / "runbook_lib"
 FLOORS = """
 cli                                                          the verbs people type
 lab.demo                                                     a whole rollout on the practice Mac
-rollout > step execution page                                which step may run, how one runs, what it leaves
+rollout > step execution page > engine > record kernels zygote
+                                                             which step may run, how one runs, what it leaves
 report plots console                                         banner, tables, plots; the same on a terminal
 climb rehearsal rollback                                     several changes, with a judgement in between
 dark observation hunt lints validation smoke > collect       what a step asks, and what it makes of the answer
@@ -42,8 +43,8 @@ CIRCLES_TODAY = {"logframes counts"}
 OWNERS = {
     "paramiko": {"host"},
     "httpcore": {"host"},
-    "matplotlib": {"report", "plots", "page"},
-    "papermill": {"execution"},
+    "matplotlib": {"report", "plots", "page", "zygote"},
+    "papermill": {"execution", "engine", "record"},
     "crossplane": {"nginx"},
     "apprise": {"incident"},
     "keyring": {"vault"},
@@ -106,7 +107,8 @@ IMPORTS = {name: inside(tree) for name, tree in MODULES.items()}
 def places() -> dict[str, tuple[int, int]]:
     """Each module's (floor, room): the floor counted from the top, the room from the left of the line."""
     found: dict[str, tuple[int, int]] = {}
-    for floor, line in enumerate(FLOORS.strip().splitlines()):
+    lines = [line for line in FLOORS.strip().splitlines() if not line.startswith(" ")]
+    for floor, line in enumerate(lines):
         rooms = re.split(r"\s{2,}", line)[0].split(" > ")
         for room, names in enumerate(rooms):
             for name in names.split():
