@@ -25,9 +25,7 @@ def _apply_one(mac: Mac, proposal: Proposal) -> dict[str, Any]:
         event = "kept" if proposal.done_already else "skipped"
         mac.ledger.append(event, proposal.what, reason=proposal.done_already or "dry run")
         return {}
-    with mac.ledger.change(
-        proposal.what, undo=proposal.undo, hashes=_hashes(proposal), **proposal.facts
-    ) as change:
+    with mac.ledger.change(proposal.what, undo=proposal.undo, hashes=_hashes(proposal), **proposal.facts) as change:
         done = mac.host.change(proposal.script, *proposal.args, timeout_s=proposal.timeout_s)
         fields = done.fields()
         change.effect(
@@ -36,9 +34,10 @@ def _apply_one(mac: Mac, proposal: Proposal) -> dict[str, Any]:
             result=fields.get("result", ""),
         )
         if done.exit_status != 0:
+            said = mac.vault.redact(done.stderr or done.stdout).strip()[-1500:]
             raise ActionFailed(
-                f"{mac.host.name}: {proposal.what} ended with {done.exit_status}: "
-                f"{mac.vault.redact(done.stderr or done.stdout).strip()[-1500:]}. Undo: {proposal.undo or 'nothing to undo'}"
+                f"{mac.host.name}: {proposal.what} ended with {done.exit_status}: {said}. "
+                f"Undo: {proposal.undo or 'nothing to undo'}"
             )
         facts = dict(proposal.proof(mac, done))
         change.verified(**facts)

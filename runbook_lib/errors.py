@@ -67,9 +67,7 @@ class CommandFailed(RunbookError):
 
     def __init__(self, host: str, command: str, exit_status: int, output: str) -> None:
         self.host, self.exit_status, self.output = host, exit_status, output
-        super().__init__(
-            f"{host}: {command} ended with {exit_status}: {output.strip()[-2000:] or 'no output'}"
-        )
+        super().__init__(f"{host}: {command} ended with {exit_status}: {output.strip()[-2000:] or 'no output'}")
 
 
 class ActionFailed(RunbookError):

@@ -74,9 +74,7 @@ def _prove_started(mac: Mac, name: str, done: Completed) -> Mapping[str, Any]:
     section = mac.plan.gateways[name]
     fields = done.fields()
     if fields.get("result") != "loaded":
-        raise ActionFailed(
-            f"{mac.host.name}: launchd refused {section.label}: {fields.get('detail', done.stderr)}"
-        )
+        raise ActionFailed(f"{mac.host.name}: launchd refused {section.label}: {fields.get('detail', done.stderr)}")
     started = time.monotonic()
     limit_s = mac.plan.runtime.ready_timeout_s
     while True:
@@ -87,12 +85,12 @@ def _prove_started(mac: Mac, name: str, done: Completed) -> Mapping[str, Any]:
                 **_prove_listener(mac, section, int(ready["pid"])),
                 "ready_after_s": round(time.monotonic() - started, 1),
             }
-        job = probe_jobs(mac)[name]
-        if time.monotonic() - started > limit_s or job.last_exit.startswith(str(gateway.EXIT_CONFIG)):
-            hint = gateway.explain_exit(job.last_exit)
+        job, waited_s = probe_jobs(mac)[name], time.monotonic() - started
+        refused = job.pid is None and job.last_exit.startswith(str(gateway.EXIT_CONFIG))
+        if waited_s > limit_s or refused:
             raise ActionFailed(
-                f"{mac.host.name}, gateway {name}: not ready after {time.monotonic() - started:.0f} of {limit_s:g} s ({ready['answer']}); launchd: {job}. "
-                f"{hint}Read {section.log_file}"
+                f"{mac.host.name}, gateway {name}: not ready after {waited_s:.0f} of {limit_s:g} s ({ready['answer']}); "
+                f"launchd: {job}. {gateway.explain_exit(job.last_exit)}Read {section.log_file}"
             )
         time.sleep(0.3)
 
@@ -103,13 +101,12 @@ def _prove_listener(mac: Mac, section: GatewaySection, pid: int) -> Mapping[str,
     strangers = sorted(set(listeners["pid"]) - {pid})
     if listeners.empty or strangers:
         raise ActionFailed(
-            f"{mac.host.name}: port {section.port} is held by pid {strangers or 'nobody'}, not by {section.label} (pid {pid})"
+            f"{mac.host.name}: port {section.port} is held by pid {strangers or 'nobody'}, "
+            f"not by {section.label} (pid {pid})"
         )
     public = [a for a in addresses if not a.startswith(("127.0.0.1:", "[::1]:"))]
     if public:
-        raise ActionFailed(
-            f"{mac.host.name}: {section.label} listens on {', '.join(public)}; it must stay on loopback"
-        )
+        raise ActionFailed(f"{mac.host.name}: {section.label} listens on {', '.join(public)}; it must stay on loopback")
     return {"listens_on": addresses}
 
 

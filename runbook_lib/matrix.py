@@ -99,7 +99,7 @@ cd / && rm -rf "$dir"
 
 
 def _transfer(plan: Plan, number: int, row: Row, token: Secret) -> str:
-    names = "http_code time_connect time_appconnect time_starttransfer time_total content_type".split()
+    names = ["http_code", "time_connect", "time_appconnect", "time_starttransfer", "time_total", "content_type"]
     options: list[tuple[str, str]] = [
         ("url", row.url + row.expected.path),
         ("request", row.expected.method),

@@ -159,15 +159,10 @@ def probe_secrets(mac: Mac, salt: str) -> pd.DataFrame:
 def probe_validation(mac: Mac) -> pd.DataFrame:
     """Each gateway's own config validation and doctor: gateway, tool, exit_status, took_s, findings (text)."""
     plan = mac.plan
-    lines = ["# validate both gateways"]
+    lines = [script("ask_validation.sh")]
     for name, section in plan.gateways.items():
         for tool, words in (("config validate", gateway.VALIDATE), ("doctor", gateway.DOCTOR)):
-            command = shlex.join(gateway.command(plan, section, *words))
-            lines.append(f"started=$(date +%s); text=$({command} 2>&1); status=$?")
-            lines.append(
-                f'printf \'%s\\t%s\\t%s\\t%s\\t%s\\n\' {name} {shlex.quote(tool)} "$status" "$(($(date +%s) - started))" '
-                "\"$(printf '%s' \"$text\" | tail -n 40 | tr '\\n\\t' '  ')\""
-            )
+            lines.append(shlex.join(["one", name, tool, *gateway.command(plan, section, *words)]))
     done = mac.host.run("\n".join(lines))
     rows = [
         (name, tool, int(status), int(took), mac.vault.redact(text)) for name, tool, status, took, text in done.rows(5)

@@ -12,7 +12,8 @@ from runbook_lib.onmac import script
 from runbook_lib.plan import Plan
 from runbook_lib.proposal import Proposal, sh
 
-SAMPLE_FIELDS = ["at", "gateway", "pid", "rss_kb", "cpu_pct", "ready_status", "ready_ms", "backlog_jobs", "in_flight_count"]
+SAMPLE_FIELDS = ["at", "gateway", "pid", "rss_kb", "cpu_pct", "ready_status", "ready_ms"]
+SAMPLE_FIELDS += ["backlog_jobs", "in_flight_count"]
 
 
 def label(plan: Plan) -> str:
@@ -57,7 +58,7 @@ def propose_removal(mac: Mac) -> Proposal:
     plist = f"{plan.canary.plist.rpartition('/')[0]}/{label(plan)}.plist"
     return Proposal(
         "remove the sentinel",
-        script("stop_job.sh") + f'rm -f {sh(plist)}\n',
+        script("stop_job.sh") + f"rm -f {sh(plist)}\n",
         args=(plan.runtime.launchd_domain, label(plan), "20"),
         commands=(f"launchctl bootout {plan.runtime.launchd_domain}/{label(plan)}", f"rm {plist}"),
         undo="run step 4 again",

@@ -17,9 +17,7 @@ def _percentage(value: float) -> float:
 
 def _rise(value: float) -> float:
     if not 2 <= value <= 1000:
-        raise ValueError(
-            f"write the allowed difference in percent, 35 for 35 % (2 to 1000), instead of {value:g}"
-        )
+        raise ValueError(f"write the allowed difference in percent, 35 for 35 % (2 to 1000), instead of {value:g}")
     return value
 
 
@@ -78,7 +76,5 @@ class Thresholds(BaseModel):
                 f"instead of {self.healthy_error_ratio_pct:g}"
             )
         if self.confidence_pct < 50:
-            raise ValueError(
-                f"write a confidence_pct of 50 or more, 99 for 99 %, instead of {self.confidence_pct:g}"
-            )
+            raise ValueError(f"write a confidence_pct of 50 or more, 99 for 99 %, instead of {self.confidence_pct:g}")
         return self
