@@ -89,8 +89,8 @@ def _prove_started(mac: Mac, name: str, done: Completed) -> Mapping[str, Any]:
         refused = job.pid is None and job.last_exit.startswith(str(gateway.EXIT_CONFIG))
         if waited_s > limit_s or refused:
             raise ActionFailed(
-                f"{mac.host.name}, gateway {name}: not ready after {waited_s:.0f} of {limit_s:g} s ({ready['answer']}); "
-                f"launchd: {job}. {gateway.explain_exit(job.last_exit)}Read {section.log_file}"
+                f"{mac.host.name}, gateway {name}: not ready after {waited_s:.0f} of {limit_s:g} s "
+                f"({ready['answer']}); launchd: {job}. {gateway.explain_exit(job.last_exit)}Read {section.log_file}"
             )
         time.sleep(0.3)
 

@@ -10,6 +10,7 @@ if [ -e "$1/package-lock.json" ]; then
     cd "$2" && "$4" ci --no-audit --no-fund --loglevel=error 2>&1 || return 1
 else
     # npm ls may complain and still say what is there
+    # shellcheck disable=SC2016
     "$4" ls --depth=0 --json --prefix "$1" 2>/dev/null | "$3" -e '
         const [file, wanted] = process.argv.slice(1);
         const found = JSON.parse(require("node:fs").readFileSync(0, "utf8")).dependencies ?? {};
