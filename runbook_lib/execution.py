@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,12 +36,14 @@ def execute(notebook: str, parameters: Mapping[str, Any], folder: Path) -> str:
     root = project_root()
     with stoppable():
         warm_up()
-        # Here, because `rollout drain` and `rollout status` need none of it, and it takes a second.
-        import papermill
-        from papermill.exceptions import PapermillExecutionError
+        # Only now: the zygote imports at the same time, and `rollout drain` and `rollout status` need none of it.
+        with _without("rfc3987_syntax"):
+            import papermill
+            from papermill.exceptions import PapermillExecutionError
 
-        from runbook_lib.engine import WARM
-        from runbook_lib.record import Record
+            from runbook_lib.engine import WARM
+            from runbook_lib.evidence import write_whole
+            from runbook_lib.record import Record
 
         source, target = root / "notebooks" / f"{notebook}.ipynb", folder / f"{notebook}.ipynb"
         record = Record(target, {"input_path": _shown(source, root), "output_path": _shown(target, root)})
@@ -77,6 +80,23 @@ def warm_up() -> None:
         SHARED.start()
     except OSError:
         return
+
+
+@contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Import other modules as if this one were not installed.
+
+    jsonschema, under nbformat, asks for a checker of international addresses, which compiles its grammar for a second
+    and is never used here.
+    """
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.modules.pop(module, None)
 
 
 @contextmanager
