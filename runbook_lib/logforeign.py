@@ -178,10 +178,10 @@ class Json:
 
 def _looks_torn(block: Block, starts: Ints, ends: Ints, controls: Ints) -> Mask:
     """Lines with anything by which the text behind the last counted value might not be what it seems."""
-    braces = np.flatnonzero(block.text[PAD:-PAD] >= 123) + PAD  # {|}~ and all that is not ASCII
     torn: Mask = (block.text[starts] != 123) | (block.text[ends - 1] != 125)
-    if len(braces) > 2 * len(ends) or len(controls) > len(ends):
-        lines = np.searchsorted(ends, np.concatenate((braces, controls)))
+    braces = block.text[PAD:-PAD] >= 123  # {|}~ and all that is not ASCII
+    if np.count_nonzero(braces) > 2 * len(ends) or len(controls) > len(ends):
+        lines = np.searchsorted(ends, np.concatenate((np.flatnonzero(braces) + PAD, controls)))
         torn |= np.bincount(lines, minlength=len(ends))[: len(ends)] > 3
     return torn
 

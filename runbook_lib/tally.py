@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from runbook_lib.logfields import Ints, Mask
 
@@ -25,7 +26,7 @@ class Tally:
     """Groups (tuples of equal shape) -> {value: count}; values from 0 up to 2**32 - 1."""
 
     def __init__(self) -> None:
-        self._parts: dict[Group, list[tuple[Ints, Ints]]] = {}
+        self._parts: dict[Group, list[tuple[npt.NDArray[np.uint32], npt.NDArray[Any]]]] = {}
         self._sizes: dict[Group, int] = {}
 
     def add(self, group: Group, values: Ints, counts: Ints) -> None:
@@ -33,27 +34,28 @@ class Tally:
         if not len(values):
             return
         parts = self._parts.setdefault(group, [])
-        parts.append((values, counts))
+        parts.append((values.astype(np.uint32), _small(counts)))
         size = self._sizes[group] = self._sizes.get(group, 0) + len(values)
         if size > 2 * max(len(parts[0][0]), PENDING_COUNT):
             self._reduced(group)
 
-    def _reduced(self, group: Group) -> tuple[Ints, Ints]:
+    def _reduced(self, group: Group) -> tuple[npt.NDArray[np.uint32], npt.NDArray[Any]]:
         """The values of a group, each once and in rising order, and their counts."""
         parts = self._parts[group]
         if len(parts) > 1:
             values, counts = (np.concatenate(columns) for columns in zip(*parts, strict=True))
             order = np.argsort(values, kind="stable")
-            values, counts = values[order], counts[order]
-            first = np.flatnonzero(np.diff(values, prepend=-1))
-            parts[:] = [(values[first], np.add.reduceat(counts, first))]
+            values = values[order]
+            first = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
+            parts[:] = [(values[first], _small(np.add.reduceat(counts[order], first, dtype=np.int64)))]
             self._sizes[group] = len(first)
         return parts[0]
 
     def items(self) -> Iterator[tuple[Group, Ints, Ints]]:
         """(group, its values in rising order, their counts), the groups sorted."""
         for group in sorted(self._parts):
-            yield group, *self._reduced(group)
+            values, counts = self._reduced(group)
+            yield group, values.astype(np.int64), counts.astype(np.int64)
 
     def update(self, other: Tally) -> None:
         for group, values, counts in other.items():
@@ -79,6 +81,11 @@ class Tally:
             values = np.cumsum(rises[position : position + count])
             self.add(tuple(group), values, counts[position : position + count])
             position += count
+
+
+def _small(counts: Ints) -> npt.NDArray[Any]:
+    """In as few bytes as will hold the largest: most counts of a millisecond are under 256."""
+    return counts.astype(np.min_scalar_type(int(counts.max())))
 
 
 def _pack(columns: list[Ints]) -> bytes:
