@@ -12,7 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib.evidence import write_whole
 from runbook_lib.kernels import SHARED
 from runbook_lib.parameters import project_root
 

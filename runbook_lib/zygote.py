@@ -37,7 +37,7 @@ RUNNER_CHECK_S = 1
 INLINE = "module://matplotlib_inline.backend_inline"
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 WARM = """
-    numpy pandas scipy.stats matplotlib.pyplot matplotlib.backends.backend_agg
+    numpy pandas matplotlib.figure matplotlib.backends.backend_agg
     ipykernel.kernelapp ipykernel.ipkernel ipykernel.debugger tornado.platform.asyncio sqlite3 faulthandler
     IPython.core.completerlib IPython.core.debugger IPython.core.logger IPython.core.oinspect
     IPython.extensions.storemagic

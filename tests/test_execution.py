@@ -115,7 +115,7 @@ def is_running(desk: Path, name: str) -> bool:
 def test_a_kernel_is_forked_warm_and_knows_only_its_own(desk: Path) -> None:
     error, cells, text = run(
         desk,
-        "import sys\nassert {'pandas', 'scipy.stats', 'paramiko', 'runbook_lib.step'} <= set(sys.modules)",
+        "import sys\nassert {'pandas', 'scipy.special', 'paramiko', 'runbook_lib.step'} <= set(sys.modules)",
         "assert not {'warm_up', 'serve', 'WARM'} & set(globals()), globals()",
         "import os\nprint(os.getppid(), os.getcwd(), __name__, word)",
         word="hello",
