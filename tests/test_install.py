@@ -187,15 +187,11 @@ def test_without_a_lock_file_the_exact_versions_are_pinned(own_mac: Mac, tmp_pat
     primary, canary = tmp_path / "primary", tmp_path / "canary"
     shutil.copytree(own_mac.plan.primary.prefix, primary, symlinks=True)
     (primary / "package-lock.json").unlink()
-    other = {"name": "plugin-of-yours", "version": "1.2.3"}
-    write(tmp_path / "plugin/package.json", json.dumps(other))
-    packed = Path(own_mac.plan.runtime.npm)
     manifest = json.loads((primary / "package.json").read_text())
     manifest["dependencies"][own_mac.plan.runtime.package] = "*"
     (primary / "package.json").write_text(json.dumps(manifest))
     elsewhere = with_plan(own_mac, primary={"prefix": str(primary)}, canary={"prefix": str(canary)})
     (facts,) = apply(elsewhere, install.propose_packages(elsewhere))
-    assert packed.exists()
     assert all(row["same"] for row in facts["packages"])
     pins = json.loads((canary / "package.json").read_text())["dependencies"]
     assert pins == {own_mac.plan.runtime.package: "2026.9.6"}
@@ -205,11 +201,11 @@ def test_another_version_for_the_canary(own_mac: Mac, tmp_path: Path) -> None:
     elsewhere = with_plan(own_mac, canary={"prefix": str(tmp_path / "canary")}, runtime={"canary_version": "2026.9.7"})
     (facts,) = apply(elsewhere, install.propose_packages(elsewhere))
     assert [(row["primary"], row["canary"]) for row in facts["packages"]] == [("2026.9.6", "2026.9.7")]
-    assert install.propose_packages(elsewhere).done_already == "both trees are as planned"
+    packages = probe_packages(elsewhere)
     secrets = probe_secrets(elsewhere, install.new_salt())
-    assert answers(install.judge(elsewhere, probe_packages(elsewhere), secrets))["same packages"] is Answer.PASS
+    assert answers(install.judge(elsewhere, packages, secrets))["same packages"] is Answer.PASS
     same = with_plan(elsewhere, runtime={"canary_version": None})
-    (check, *_) = install.judge(same, probe_packages(same), secrets)
+    (check, *_) = install.judge(same, packages, secrets)
     assert (check.answer, check.reason) == (
         Answer.FAIL,
         f"0 of 1 packages as planned; {own_mac.plan.runtime.package} is 2026.9.7",
@@ -352,14 +348,12 @@ def test_a_taken_port_is_named_with_its_pid(own_mac: Mac, address: str) -> None:
 def test_a_stranger_on_the_port_is_told_when_the_job_starts(
     own_lab: PracticeMac, own_mac: Mac, installed: list[Proposal]
 ) -> None:
-    quick = with_plan(own_mac, runtime={"ready_timeout_s": 4})
+    quick = with_plan(own_mac, runtime={"ready_timeout_s": 2})
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", own_mac.plan.canary.port))
         taken.listen()
         try:
-            with pytest.raises(
-                ActionFailed, match=r"gateway canary: not ready after .*The port|gateway canary: not ready"
-            ):
+            with pytest.raises(ActionFailed, match="gateway canary: not ready after"):
                 apply(quick, jobs.propose_start(quick, "canary"))
         finally:
             own_lab.launchctl("bootout", "--wait", f"{launchd_domain()}/{CANARY_LABEL}")

@@ -48,6 +48,20 @@ proven() {
     return 1
 }
 
+# Wait until none of the workers $1 accepts any more; those that do are left in $still.
+replaced() {
+    give_up=$(($(date +%s) + limit_s))
+    while [ "$(date +%s)" -lt "$give_up" ]; do
+        still=
+        for pid in $(workers); do
+            case " $1 " in *" $pid "*) still="$still $pid" ;; esac
+        done
+        [ -z "$still" ] && return 0
+        sleep 0.1
+    done
+    return 1
+}
+
 before=$(curl -s --max-time 1 "http://127.0.0.1:$port/__rollout")
 before=${before%% *}
 case $before in w[0-9]*) ;; *) before= ;; esac # somebody else may listen there
@@ -91,23 +105,19 @@ $sudo kill -HUP "$master" || failure="the master could not be told to reload"
 if [ -z "$failure" ] && ! proven "$expect" 5; then
     failure="within $limit_s s new connections did not answer $expect"
 fi
-give_up=$(($(date +%s) + limit_s))
-while [ -z "$failure" ]; do
-    still=
-    for pid in $(workers); do
-        case " $old_workers " in *" $pid "*) still="$still $pid" ;; esac
-    done
-    [ -z "$still" ] && break
-    [ "$(date +%s)" -ge "$give_up" ] && failure="old workers$still still accept after $limit_s s"
-    sleep 0.1
-done
+if [ -z "$failure" ] && ! replaced "$old_workers"; then
+    failure="old workers$still still accept after $limit_s s"
+fi
 found=$(alerts)
 [ -n "$found" ] && failure="${failure:+$failure; }nginx's error log: $found"
 
 if [ -n "$failure" ]; then
     put_back
     log_size=$(($(wc -c <"$error_log" 2>/dev/null || echo 0)))
+    # nginx tries a taken port for 2.5 s before it gives a reload up: what runs now is settled by the second one alone
+    old_workers=$(workers | tr '\n' ' ')
     $sudo kill -HUP "$master"
+    replaced "$old_workers"
     if [ -n "$before" ]; then
         proven "$before" 5 && undone="$undone and $before answers" || undone="$undone but $before does NOT answer: look at once"
     else
