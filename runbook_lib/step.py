@@ -61,7 +61,7 @@ class Step:
         """What would be changed: the diffs, the commands, and how to undo each."""
         parts = []
         for proposal in proposals:
-            self.run.ledger(self.name).append("proposed", proposal.what, undo=proposal.undo, **proposal.facts)
+            self.mac.ledger.append("proposed", proposal.what, undo=proposal.undo, **proposal.facts)
             parts.append(
                 report.commands(
                     [f"# {proposal.what}{_already(proposal)}", *proposal.commands, f"# undo: {proposal.undo}"]
@@ -95,7 +95,7 @@ class Step:
             "checks": verdict.table().to_dict("records"),
         }
         self.run.keep_table(self.name, "checks", verdict.table())
-        self.run.ledger(self.name).append("verdict", f"{self.name}: {verdict.answer}", **detail)
+        self.mac.ledger.append("verdict", f"{self.name}: {verdict.answer}", **detail)
         if verdict.answer is Answer.FAIL and self.name in STEPS[MANAGED_FROM:]:
             self.withdraw("; ".join(verdict.reasons))
         return report.together(
@@ -123,7 +123,7 @@ class Step:
             raise StepFailed(f"{where} failed at {hops}: {'; '.join(verdict.reasons)}")
         if verdict.answer is Answer.INCONCLUSIVE:
             raise StepInconclusive(f"{where} is inconclusive, nothing goes on: {'; '.join(verdict.reasons)}")
-        self.run.ledger(self.name).append("step_closed", f"{self.name} passed")
+        self.mac.ledger.append("step_closed", f"{self.name} passed")
 
 
 def open_step(name: str, namespace: Mapping[str, Any]) -> Step:
