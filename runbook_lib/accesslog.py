@@ -2,6 +2,12 @@
 
 Whole blocks go through numpy in a few threads (it lets go of Python's lock), so memory does not grow with
 the log. Lines that cannot be parsed are counted, never guessed.
+
+Why numpy: `make bench`, 5 million requests of two days, two cores that had other work. Our log: 6.0 s of cpu and
+151 MB, where DuckDB 2.0 needs 9.2 s and 858 MB for the same table, and GoAccess 1.7 50 s for one panel of the
+combined format without any quantile. JSON: 15 s, DuckDB 12 s. What limits JSON is that most of its bytes are keys,
+and each must be looked at to know that it is the same as before. DuckDB drops lines that are not UTF-8 without
+counting them.
 """
 
 from __future__ import annotations

@@ -42,6 +42,12 @@ def over(histogram: Histogram, limit_ms: float) -> int:
     return int(counts[values > limit_ms].sum())
 
 
+def is_slower(ours_ms: int, theirs_ms: int, allowed_pct: float, smallest_rise_ms: int) -> bool:
+    """Whether one p95 is above another by more than so many percent, and by more than so many milliseconds."""
+    rise_ms = ours_ms - theirs_ms
+    return rise_ms > smallest_rise_ms and round(100 * rise_ms - allowed_pct * theirs_ms, 9) > 0
+
+
 def certain(events: list[int], trials: list[int], thresholds: Thresholds) -> int | None:
     """The first window in which more than TAIL of a stretch is certainly over its limit."""
     confidence = thresholds.confidence_pct / 100
@@ -127,7 +133,7 @@ def judge_header(counts: LogCounts, thresholds: Thresholds) -> Check:
     ours, theirs = quantile(*canary, 0.95), quantile(*primary, 0.95)
     rise_pct = 100 * (ours - theirs) / max(theirs, 1)
     text = f"{ours} ms against primary's {theirs} ms, {rise_pct:+.0f} %"
-    is_higher = round(100 * (ours - theirs) - allowed * max(theirs, 1), 9) > 0
+    is_higher = is_slower(ours, theirs, allowed, thresholds.smallest_rise_ms)
     sizes = f"n={n} against {m}"
     if "slower_than_primary" in thresholds.plain_rules:
         answer = Answer.FAIL if is_higher else Answer.PASS
@@ -137,7 +143,7 @@ def judge_header(counts: LogCounts, thresholds: Thresholds) -> Check:
     late, tried = [], []
     for window, times in compared.canary.items():
         top = np.quantile(drawn_quantiles(*compared.primary[window], 0.95, rng), thresholds.confidence_pct / 100)
-        late.append(over(times, (1 + allowed / 100) * float(top)))
+        late.append(over(times, max((1 + allowed / 100) * float(top), float(top) + thresholds.smallest_rise_ms)))
         tried.append(size(times))
     if certain(late, tried, thresholds) is not None:
         reason = f"{text}; {sum(late)} of {n} are over primary's p95 by more than {allowed:g} %, certainly too many"

@@ -9,7 +9,7 @@ import numpy as np
 
 from runbook_lib.blame import Probe, blame
 from runbook_lib.counts import LogCounts
-from runbook_lib.latency import Histogram, pooled, size
+from runbook_lib.latency import Histogram, is_slower, pooled, size
 from runbook_lib.statistics import drawn_quantiles, generator, quantile
 from runbook_lib.tally import Tally
 from runbook_lib.thresholds import Thresholds
@@ -40,8 +40,11 @@ class Rise:
     def pct(self) -> float:
         return 100 * (self.after_ms - self.before_ms) / max(self.before_ms, 1)
 
-    def is_over(self, allowed_pct: float) -> bool:
-        return round(100 * (self.after_ms - self.before_ms) - allowed_pct * max(self.before_ms, 1), 9) > 0
+    def is_over(self, thresholds: Thresholds) -> bool:
+        return is_slower(self.after_ms, self.before_ms, thresholds.reload_p95_rise_pct, thresholds.smallest_rise_ms)
+
+    def is_certain(self, thresholds: Thresholds) -> bool:
+        return self.is_over(thresholds) and self.low_pct > thresholds.reload_p95_rise_pct
 
     def text(self) -> str:
         return (
@@ -90,7 +93,7 @@ def judge_reload(
             rises.append(rise_of(gateway, sides[0], sides[1], confidence))
         elif gateway == "primary" or smallest:
             missing.append(_too_few(gateway, size(sides[0]), size(sides[1]), thresholds))
-    over = {r.gateway for r in rises if r.is_over(thresholds.reload_p95_rise_pct)}
+    over = {r.gateway for r in rises if r.is_over(thresholds)}
     checks = [_judge_rise(rise, over, len(rises), thresholds, probes) for rise in rises]
     return [*checks, *missing, _judge_workers(before, after, old_revisions if fresh else set(), thresholds)]
 
@@ -121,7 +124,7 @@ def _judge_rise(
         tail = f", {'over' if rise.gateway in over else 'not over'} {allowed:g} % (plain rule, no confidence)"
     elif rise.gateway not in over:
         answer, tail = Answer.PASS, f", not over {allowed:g} %"
-    elif rise.low_pct > allowed:
+    elif rise.is_certain(thresholds):
         answer, tail = Answer.FAIL, f", certainly over {allowed:g} %"
     else:
         answer, tail = Answer.INCONCLUSIVE, f", over {allowed:g} % but not for certain"
@@ -165,9 +168,8 @@ def _judge_workers(before: LogCounts, after: LogCounts, old: set[str], threshold
         reason = f"{name}: none of {len(fresh)} new workers has {thresholds.min_requests_count} responses yet; {held}"
         return Check(name, Answer.PASS, reason, Hop.NGINX, samples_count=sum(map(size, fresh.values())))
     yardstick = pooled(dict(enumerate(old_times)))
-    limit = allowed
     confidence = 1 - (1 - thresholds.confidence_pct / 100) / len(enough)
-    slow = [pid for pid, h in enough.items() if rise_of(str(pid), yardstick, h, confidence).low_pct > limit]
+    slow = [pid for pid, h in enough.items() if rise_of(str(pid), yardstick, h, confidence).is_certain(thresholds)]
     total = sum(map(size, enough.values()))
     if slow and len(slow) < len(enough):
         pids = ", ".join(map(str, sorted(slow)))

@@ -58,6 +58,9 @@ class Thresholds(BaseModel):
     rss_gap_pct: Rise = 18.0
     slower_than_primary_pct: Rise = 35.0
     """Header time p95 of the canary over primary's in the same windows; borrowed from the reload rule."""
+    smallest_rise_ms: Milliseconds = 5
+    """A p95 that is higher by no more than this is not slower, whatever the percentage: nginx measures whole
+    milliseconds, and 3 instead of 2 would be 50 %."""
     min_requests_count: Count = 100
     """Fewer canary requests than this are inconclusive, never a pass."""
     unparsed_pct: Percentage = 0.1

@@ -287,6 +287,14 @@ def test_reload_finds_the_slow_worker_and_counts_the_old_ones() -> None:
     assert "1 old workers finished 7 requests" in workers.reason
 
 
+def test_a_few_milliseconds_are_not_slower() -> None:
+    """nginx measures whole milliseconds: 3 after 2 would be 50 %."""
+    checks = judge_reload(reload_counts(2, "r1"), reload_counts(3, "r2"), LAB)
+    assert named(checks, "primary after reload").answer is PASS
+    lines = [request(g, START_MS + n, 3 if g == "canary" else 2) for n in range(500) for g in ("canary", "primary")]
+    assert named(judged(lines, asked_pct=50).checks, "canary header p95").answer is PASS
+
+
 def test_reload_with_too_few_is_inconclusive() -> None:
     checks = judge_reload(reload_counts(100, "r1"), counts_of([request("primary", START_MS)]), LAB)
     assert Verdict.of(checks).answer is INCONCLUSIVE
