@@ -206,7 +206,9 @@ def _naive(at: Any) -> np.ndarray[Any, Any]:
 
 
 def _time_axis(ax: Axes) -> None:
-    locator = mdates.AutoDateLocator(minticks=3, maxticks=6)  # type: ignore[no-untyped-call]
+    locator = mdates.AutoDateLocator(minticks=2, maxticks=6)  # type: ignore[no-untyped-call]
+    locator.intervald[mdates.MINUTELY] = [1, 2, 5, 10, 15, 30]  # without 2, some minutes had no fitting interval
+    locator.intervald[mdates.SECONDLY] = [1, 5, 10, 15, 30]
     ax.xaxis.set_major_locator(locator)
     ax.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     ax.set_xlabel("UTC")
