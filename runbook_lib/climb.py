@@ -44,10 +44,10 @@ def steps_of(plan: Plan, from_pct: float) -> list[float]:
 def raise_weight(mac: Mac, to_pct: float) -> str:
     """Raise the weight, from zero ramped where nginx has no slow_start; answers the revision that runs then.
 
-    A canary that serves already is warm: slow_start would not ramp it either.
+    A canary that serves already is warm: slow_start would not ramp it either. A standby is swapped at once.
     """
-    from_pct = probe_pulse(mac).weight_pct
-    weights = [to_pct] if from_pct > 0 else ramp(0, to_pct, probe_nginx(mac).has_slow_start)
+    at_once = mac.plan.topology == "primary_standby" or probe_pulse(mac).weight_pct > 0
+    weights = [to_pct] if at_once else ramp(0, to_pct, probe_nginx(mac).has_slow_start)
     revision = ""
     for number, weight_pct in enumerate(weights):
         if number:
