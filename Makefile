@@ -9,7 +9,6 @@ SCRIPTS = $(wildcard runbook_lib/onmac/*.sh runbook_lib/lab/*.sh runbook_lib/lab
 # Not ours: variables that the library sets around a script (SC2154, SC2034), node's own ${…} in quotes (SC2016).
 SHELLCHECK = $(BIN)/shellcheck --shell=sh --exclude=SC2154,SC2034,SC2016
 NBSTRIPOUT = $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill"
-BENCH = $(wildcard tests/bench_accesslog.py)
 CACHES = .pytest_cache .mypy_cache .ruff_cache .hypothesis build
 
 .PHONY: demo test test-openclaw lint format lock bench clean setup
@@ -42,7 +41,8 @@ lock: setup
 		--generate-hashes --all-extras pyproject.toml -o requirements.lock --custom-compile-command "make lock"
 
 bench: setup
-	@$(if $(BENCH),$(BIN)/python $(BENCH),echo "there is no tests/bench_accesslog.py")
+	@$(BIN)/python tests/bench_kernels.py
+	@$(BIN)/python tests/bench_accesslog.py
 
 # Runs are records: outputs/ stays, and so does .venv.
 clean:

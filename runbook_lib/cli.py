@@ -55,6 +55,9 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run the next steps that may run; stops at gates, goes on where it stopped when run again."""
+    from runbook_lib.kernels import SHARED
+
+    SHARED.start()  # it imports what notebooks import while we do
     from runbook_lib.rollout import run_regions
 
     outcomes = run_regions(regions, (lambda text: None) if as_json else say, through, dry_run)
@@ -154,6 +157,9 @@ def lab_demo(
     keep: Annotated[bool, typer.Option("--keep", help="leave the practice Mac up")] = False,
 ) -> None:
     """A whole rollout on a fresh practice Mac."""
+    from runbook_lib.kernels import SHARED
+
+    SHARED.start()
     from runbook_lib.lab.demo import run_demo
 
     mac = _practice_mac(gateway)

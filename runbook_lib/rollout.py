@@ -15,7 +15,7 @@ from runbook_lib import parameters
 from runbook_lib.actions import drain
 from runbook_lib.errors import HostError
 from runbook_lib.evidence import Run
-from runbook_lib.execution import execute
+from runbook_lib.execution import execute, stoppable
 from runbook_lib.mac import Mac
 from runbook_lib.page import summary, write_page
 from runbook_lib.probes import probe_pulse
@@ -100,7 +100,7 @@ def run_regions(regions: list[str], say: Say, through: int = len(STEPS), dry_run
     """Several regions side by side, two at a time; each stops by itself."""
     for region in regions:
         parameters.load(region)
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with stoppable(), ThreadPoolExecutor(max_workers=2) as pool:
         return list(pool.map(lambda region: run_region(region, say, through, dry_run), regions))
 
 

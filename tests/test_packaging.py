@@ -32,7 +32,6 @@ COMES_WITH |= {"ipykernel": "jupyterlab", "nbclient": "papermill", "nbformat": "
 COMES_WITH |= {"jupyter_client": "nbconvert", "jupyter_core": "nbconvert"}
 # Needed without being imported; the first runs the notebooks for whoever opens them.
 NOT_IMPORTED = {"jupyterlab"}
-UNUSED_TODAY = {"duckdb", "supervisor"}
 # Makes a checkout ready, and there is none in a wheel.
 NOT_SHIPPED = {"lab/setup.sh"}
 
@@ -168,7 +167,7 @@ def test_everything_imported_is_declared() -> None:
 
 def test_everything_declared_is_imported() -> None:
     declared = import_names(needed("lab"))
-    assert declared - imports(LIBRARY) - NOT_IMPORTED == UNUSED_TODAY
+    assert declared - imports(LIBRARY) - NOT_IMPORTED == set()
 
 
 def test_the_lab_is_an_extra() -> None:

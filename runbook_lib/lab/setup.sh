@@ -90,7 +90,7 @@ install_environment() {
     [ "$(fingerprint)" = "$(cat "$stamp" 2>/dev/null)" ] && return
     say "installing $(grep -c '^[a-z].*==' requirements.lock) Python packages from requirements.lock into .venv"
     if .venv/bin/uv --version >/dev/null 2>&1 || .venv/bin/python -m pip -q install "$UV" >"$log" 2>&1; then
-        quietly env VIRTUAL_ENV="$PWD/.venv" .venv/bin/uv pip install --require-hashes -r requirements.lock
+        quietly env VIRTUAL_ENV="$PWD/.venv" .venv/bin/uv pip install --compile-bytecode --require-hashes -r requirements.lock
         quietly env VIRTUAL_ENV="$PWD/.venv" .venv/bin/uv pip install --no-deps -e .
     else
         quietly .venv/bin/python -m pip -q install --require-hashes -r requirements.lock
