@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
@@ -120,7 +121,7 @@ def promote(mac: Mac, run: Run) -> tuple[pd.DataFrame, Verdict]:
     for weight_pct in steps_of(mac.plan, probe_pulse(mac).weight_pct):
         revision = raise_weight(mac, weight_pct)
         every_s = mac.plan.traffic.promote_every_s
-        counts = settle(mac, run, revision, every_s, lambda counts: _is_enough(mac, counts))
+        counts = settle(mac, run, revision, every_s, partial(_is_decided, mac, weight_pct))
         samples = collect_samples(mac, run)
         recent = pd.Timestamp.now("UTC") - pd.Timedelta(seconds=max(SAMPLED_S, mac.plan.traffic.promote_every_s))
         verdict = Verdict.of(
@@ -157,6 +158,12 @@ def _is_enough(mac: Mac, counts: LogCounts) -> bool:
     canary, total = _split(counts)
     needed = 0 if mac.plan.topology == "primary_standby" else mac.plan.thresholds.min_requests_count
     return canary >= needed and (total - canary >= needed or canary == total)
+
+
+def _is_decided(mac: Mac, weight_pct: float, counts: LogCounts) -> bool:
+    """Enough requests, and no rule that is over its threshold without being certain: until then the weight is held."""
+    answer = Verdict.of(judge_traffic(counts, mac.plan.thresholds, weight_pct)).answer
+    return _is_enough(mac, counts) and answer is not Answer.INCONCLUSIVE
 
 
 def _split(counts: LogCounts) -> tuple[int, int]:

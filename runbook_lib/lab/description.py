@@ -12,11 +12,12 @@ from runbook_lib.lab.ports import Ports
 
 CLIENT = "203.0.113.9"  # RFC 5737: an address for documentation; nginx's realip makes the probe come from there
 READY_TIMEOUT_S = {"standin": 60, "openclaw": 120}
-# OpenClaw queues a wake within a few ms and its heap settles within hours, not seconds: in a practice run chance
-# moves both by more than the article's 35 % and 18 %. Real regions keep the article's numbers.
+# OpenClaw queues a wake within a few ms, stalls for half a second when it collects garbage, and its heap settles
+# within hours: in a practice run of seconds chance moves latency and memory by more than the article's 35 % and
+# 18 %. Real regions keep the article's numbers.
 THRESHOLDS = {
     "standin": {},
-    "openclaw": {"rss_gap_pct": 100, "slower_than_primary_pct": 1000, "reload_p95_rise_pct": 1000},
+    "openclaw": {"rss_gap_pct": 100, "smallest_rise_ms": 1000},
 }
 
 
