@@ -94,10 +94,15 @@ class Raised:
 
 def measure(mac: Mac, run: Run, revision: str) -> Raised:
     """Let traffic pass under `revision`, then set it beside what passed while the canary was dark."""
-    after = settle(mac, run, revision, mac.plan.traffic.settle_s, lambda counts: _is_enough(mac, counts))
     dark = [e["detail"]["revision"] for e in run.ledger().events("weight") if e["detail"]["weight_pct"] == 0]
-    before_revision = dark[-1] if dark else ""
-    return Raised(float(revision[1:7] or 0), collect_log(mac, run).select(revision=before_revision), after)
+    before = collect_log(mac, run).select(revision=dark[-1] if dark else "")
+    weight_pct = float(revision[1:7] or 0)
+
+    def is_decided(after: LogCounts) -> bool:
+        answer = Verdict.of(judge(mac, Raised(weight_pct, before, after))).answer
+        return _is_enough(mac, after) and answer is not Answer.INCONCLUSIVE
+
+    return Raised(weight_pct, before, settle(mac, run, revision, mac.plan.traffic.settle_s, is_decided))
 
 
 def judge(mac: Mac, raised: Raised) -> list[Check]:
