@@ -18,7 +18,7 @@ from runbook_lib.logcursor import Cursor, LogFile, head_bytes_wanted, plan_fetch
 from runbook_lib.mac import Mac
 from runbook_lib.onmac import script
 
-PATIENCE = 15  # how many times its settle time a step waits for traffic
+PATIENCE = 30  # how many times its settle time a step waits for traffic
 
 
 def collect_log(mac: Mac, run: Run) -> LogCounts:

@@ -19,7 +19,7 @@ Histogram = tuple[Ints, Ints]
 Histograms = dict[int, Histogram]
 NO_TIMES = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 PRIMARY_COUNT = 20
-"""A p95 of fewer primary requests in a window is no yardstick."""
+"""A p95 of fewer primary requests is no yardstick."""
 
 
 def pooled(histograms: Histograms) -> Histogram:
@@ -97,17 +97,30 @@ def judge_connect(counts: LogCounts, gateway: str, hop: Hop, thresholds: Thresho
 
 @dataclass(frozen=True)
 class Compared:
-    """Header times of both gateways in the windows that both have, waits without an answer included."""
+    """Header times of both gateways in the same stretches of time, waits without an answer included."""
 
     canary: Histograms
     primary: Histograms
 
     @classmethod
     def of(cls, counts: LogCounts) -> Compared:
+        """Neighbouring windows are taken together until primary has enough: near 100 % it answers little."""
         canary = counts.histograms("canary", "header", "waited")
         primary = counts.histograms("primary", "header", "waited")
-        both = [w for w in canary if w in primary and size(primary[w]) >= PRIMARY_COUNT]
-        return cls({w: canary[w] for w in both}, {w: primary[w] for w in both})
+        stretches: list[list[int]] = [[]]
+        for window in sorted(canary.keys() | primary.keys()):
+            stretches[-1].append(window)
+            if size(_within(primary, stretches[-1])) >= PRIMARY_COUNT:
+                stretches.append([])
+        *whole, rest = stretches
+        if whole:
+            whole[-1] += rest
+        sides = ({s[0]: _within(side, s) for s in whole} for side in (canary, primary))
+        return cls(*sides)
+
+
+def _within(histograms: Histograms, windows: list[int]) -> Histogram:
+    return pooled({w: histograms[w] for w in windows if w in histograms})
 
 
 def judge_header(counts: LogCounts, thresholds: Thresholds) -> Check:

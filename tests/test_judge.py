@@ -287,6 +287,13 @@ def test_reload_finds_the_slow_worker_and_counts_the_old_ones() -> None:
     assert "1 old workers finished 7 requests" in workers.reason
 
 
+@pytest.mark.parametrize(("header_ms", "answer"), [("", PASS), ("2.000", FAIL)])
+def test_near_100_percent_windows_are_joined_until_primary_is_a_yardstick(header_ms: str, answer: Answer) -> None:
+    lines = mixed(60, rate=25, share=0.9, **({"upstream_header_time": header_ms} if header_ms else {}))
+    check = named(judged(lines, asked_pct=90).checks, "canary header p95")
+    assert check.answer is answer, check.reason
+
+
 def test_a_few_milliseconds_are_not_slower() -> None:
     """nginx measures whole milliseconds: 3 after 2 would be 50 %."""
     checks = judge_reload(reload_counts(2, "r1"), reload_counts(3, "r2"), LAB)
