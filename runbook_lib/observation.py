@@ -82,7 +82,9 @@ class Observation:
 
 
 def observe(mac: Mac, run: Run) -> Observation:
-    """Collect until the observation is whole, it fails, or the plan's wait is over; it goes on from what it has.
+    """Collect until the observation is whole and decided, it fails, or the plan's wait is over.
+
+    It goes on from what it has. A rule that is over its threshold without being certain is waited for.
 
     Raises StepNotReady where no weight was set in this run.
     """
@@ -103,8 +105,9 @@ def observe(mac: Mac, run: Run) -> Observation:
             section.observe_s,
             section.sample_every_s,
         )
-        failed = Verdict.of(judge_evidence(seen, mac.plan.thresholds)).answer is Answer.FAIL
-        if mac.dry_run or seen.is_whole or failed or time.monotonic() >= give_up:
+        answer = Verdict.of(judge_evidence(seen, mac.plan.thresholds)).answer
+        is_over = answer is Answer.FAIL or (answer is Answer.PASS and seen.is_whole)
+        if mac.dry_run or is_over or time.monotonic() >= give_up:
             return seen
         time.sleep(min(section.window_s, 5 * section.sample_every_s, max(0.1, give_up - time.monotonic())))
 
