@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from runbook_lib import accesslog
-from runbook_lib.counts import LogCounts
+from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.errors import EvidenceError
 from runbook_lib.judge import judge_windows
 from runbook_lib.thresholds import Thresholds

@@ -8,9 +8,9 @@ from functools import partial
 
 import pandas as pd
 
+from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.actions import apply
 from runbook_lib.collect import collect_log, collect_samples, settle
-from runbook_lib.counts import LogCounts
 from runbook_lib.evidence import Run
 from runbook_lib.judge import SHARE_CONFIDENCE, judge_reload, judge_share
 from runbook_lib.mac import Mac

@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 
 from runbook_lib import accesslog, sentinel
-from runbook_lib.counts import LogCounts
+from runbook_lib.accesslog.counts import LogCounts
+from runbook_lib.accesslog.cursor import Cursor, LogFile, head_bytes_wanted, plan_fetch
 from runbook_lib.evidence import Run, write_whole
-from runbook_lib.logcursor import Cursor, LogFile, head_bytes_wanted, plan_fetch
 from runbook_lib.mac import Mac
 from runbook_lib.onmac import script
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.collect import settle
-from runbook_lib.counts import LogCounts
 from runbook_lib.evidence import Run
 from runbook_lib.mac import Mac
 from runbook_lib.matrix import ask_keys

@@ -1,6 +1,6 @@
 """The p95 hunt: from a log or a run to the hop, the worker, the path and the requests that make p95 jump.
 
-Frames of single requests, for a few hours of log; the judge works on counts (accesslog.py) and has no such limit.
+Frames of single requests, for a few hours of log; the judge works on counts (accesslog) and has no such limit.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 import pandas as pd
 
 from runbook_lib import parameters
+from runbook_lib.accesslog.formats import LOG_FIELDS
 from runbook_lib.collect import collect_log
 from runbook_lib.errors import EvidenceError
 from runbook_lib.evidence import Run
-from runbook_lib.logformats import LOG_FIELDS
 from runbook_lib.mac import Mac
 
 HOPS = {

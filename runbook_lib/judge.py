@@ -22,10 +22,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from runbook_lib.accesslog.counts import LogCounts
+from runbook_lib.accesslog.names import GATEWAYS
 from runbook_lib.blame import GATEWAY_HOP, Probe, blame
-from runbook_lib.counts import LogCounts
 from runbook_lib.latency import judge_connect, judge_header
-from runbook_lib.logrows import GATEWAYS
 from runbook_lib.ratios import RatioRule, Series, is_over, judge_ratio, percent
 from runbook_lib.reloads import judge_reload
 from runbook_lib.statistics import interval

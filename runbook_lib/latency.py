@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runbook_lib.counts import LogCounts
-from runbook_lib.logfields import Ints
+from runbook_lib.accesslog.counts import LogCounts
+from runbook_lib.accesslog.fields import Ints
 from runbook_lib.statistics import drawn_quantiles, excess, generator, quantile
 from runbook_lib.thresholds import Thresholds
 from runbook_lib.verdict import Answer, Check, Hop

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
+from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.collect import collect_log, collect_samples
-from runbook_lib.counts import LogCounts
 from runbook_lib.errors import StepNotReady
 from runbook_lib.evidence import Run
 from runbook_lib.judge import judge_backlog, judge_rss, judge_windows

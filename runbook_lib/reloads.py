@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from runbook_lib.accesslog.counts import LogCounts
+from runbook_lib.accesslog.tally import Tally
 from runbook_lib.blame import Probe, blame
-from runbook_lib.counts import LogCounts
 from runbook_lib.latency import Histogram, is_slower, pooled, size
 from runbook_lib.statistics import drawn_quantiles, generator, quantile
-from runbook_lib.tally import Tally
 from runbook_lib.thresholds import Thresholds
 from runbook_lib.verdict import Answer, Check, Hop
 

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from runbook_lib.logfields import Ints
-
+Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 STEPS = ((1.5, 0.15), (3.0, 0.2), (10.0, 0.45), (40.0, 0.2))

@@ -218,16 +218,18 @@ def goaccess(path: Path, folder: Path) -> list[str]:
 
 def bare_scan_s(path: Path) -> float:
     """The numpy scan of the same table by itself: no file, no threads, nothing added up."""
-    from runbook_lib import accesslog
-    from runbook_lib.counts import parts_of
-    from runbook_lib.logrows import Names, rows_of
+    from runbook_lib.accesslog.blocks import rows_of
+    from runbook_lib.accesslog.counting import parts_of
+    from runbook_lib.accesslog.detection import fields_of, format_of
+    from runbook_lib.accesslog.names import Names
+    from runbook_lib.accesslog.stream import Stream
 
     names, spent_s, log = Names(UPSTREAMS), 0.0, None
     with path.open("rb", buffering=0) as file:
-        for batch in accesslog._Stream(file).batches(leave=False):
-            log = log or accesslog._format_of(batch[0])
+        for batch in Stream(file).batches(leave=False):
+            log = log or format_of(batch[0])
             began = time.process_time()
-            list(parts_of(rows_of(batch, log, accesslog.fields_of, names)[0], names, 900))
+            list(parts_of(rows_of(batch, log, fields_of, names)[0], names, 900))
             spent_s += time.process_time() - began
     return spent_s
 

@@ -13,7 +13,7 @@ import torture_log
 from torture_log import FIELDS, UPSTREAMS, Truth, as_json, nearest_rank, torture, truth_of
 
 from runbook_lib import accesslog
-from runbook_lib.accesslog import LogCounts, read
+from runbook_lib.accesslog import LogCounts, read, stream
 from runbook_lib.errors import EvidenceError
 
 WINDOW_S = 900
@@ -95,15 +95,15 @@ def test_block_size_does_not_matter(
     content: bytes, batch_bytes: int, block_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = read_bytes(content).to_bytes()
-    monkeypatch.setattr(accesslog, "BATCH_BYTES", batch_bytes)
-    monkeypatch.setattr(accesslog, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(stream, "BATCH_BYTES", batch_bytes)
+    monkeypatch.setattr(stream, "BLOCK_BYTES", block_bytes)
     assert read_bytes(content).to_bytes() == whole
 
 
 def test_a_line_longer_than_a_batch_is_one_lost_line(monkeypatch: pytest.MonkeyPatch) -> None:
     content = torture(200)
     good = content[: content.rfind(b"\n") + 1]
-    monkeypatch.setattr(accesslog, "BATCH_BYTES", 80_000)
+    monkeypatch.setattr(stream, "BATCH_BYTES", 80_000)
     with_giant = read_bytes(good + b"y" * 500_000 + b"\n" + good)
     once = read_bytes(good)
     assert with_giant.lines_count == 2 * once.lines_count + 1

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from runbook_lib.counts import LogCounts
+from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.judge import judge_windows
 from runbook_lib.statistics import excess, starts_of
 from runbook_lib.thresholds import Thresholds

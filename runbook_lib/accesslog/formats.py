@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from runbook_lib.logfields import PAD, Block, Bytes, Ints, Span, read_epoch_ms
+from runbook_lib.accesslog.fields import PAD, Block, Bytes, Ints, Span, read_epoch_ms
 
 LOG_FIELDS = (
     "msec",

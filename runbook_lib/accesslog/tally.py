@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runbook_lib.logfields import Ints, Mask
+from runbook_lib.accesslog.fields import Ints, Mask
 
 Group = tuple[int | str, ...]
 PENDING_COUNT = 8_192

@@ -11,8 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from runbook_lib.logfields import FIRST_BYTES, ODD, PAD, Block, Ints, Mask, Span, first_byte, read_epoch_ms, word_of
-from runbook_lib.logformats import Fields, Located, line_starts
+from runbook_lib.accesslog.fields import (
+    FIRST_BYTES,
+    ODD,
+    PAD,
+    Block,
+    Ints,
+    Mask,
+    Span,
+    first_byte,
+    read_epoch_ms,
+    word_of,
+)
+from runbook_lib.accesslog.formats import Fields, Located, line_starts
 
 ALIASES = {
     "msec": ("msec", "time_msec", "time_iso8601", "@timestamp", "timestamp", "time_local", "time", "ts", "date"),

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from runbook_lib.logrows import GATEWAYS
+from runbook_lib.accesslog.counting import TOTALS
+from runbook_lib.accesslog.names import GATEWAYS
+from runbook_lib.accesslog.tally import Tally
 from runbook_lib.statistics import interval, quantile
 
 if TYPE_CHECKING:
-    from runbook_lib.counts import LogCounts
+    from runbook_lib.accesslog.counts import LogCounts
 
 SHOWN = ("primary", "canary")
 FILLED_COUNT = 10_000
@@ -22,14 +24,12 @@ def totals(counts: LogCounts, *, windows: bool = True, confidence: float = 0.99)
 
     window_at            datetime64[UTC]   start of the window (missing if not `windows`)
     gateway              str               primary and canary; other and none where they were seen
-    requests_count ...   int64             one column for each of counts.TOTALS
+    requests_count ...   int64             one column for each of counting.TOTALS
     share_ratio          float64           of all requests meant for primary or canary, the part of this one
     error_ratio          float64           attempts_5xx / attempts, NaN for none
     error_low_ratio, error_high_ratio      its exact interval at `confidence` (Clopper and Pearson)
     in_flight_count      int64             most requests open at once, of those logged by now
     """
-    from runbook_lib.counts import TOTALS
-
     rows = [
         (int(tick) * counts.tick_s, gateway, what, int(count))
         for (_, gateway, what), ticks, found in counts.ticks.items()
@@ -78,13 +78,11 @@ def _in_flight(long: pd.DataFrame, windows: pd.MultiIndex, window_s: int) -> lis
 
 
 def quantiles(counts: LogCounts, *, windows: bool = True) -> pd.DataFrame:
-    """One row a window, gateway and metric (see counts.METRICS), or a gateway and metric if not `windows`.
+    """One row a window, gateway and metric (see counting.METRICS), or a gateway and metric if not `windows`.
 
     window_at, gateway, metric, requests_count (int64: how many times were measured), p50_ms, p95_ms,
     p99_ms (int64). Nearest rank: the smallest millisecond with that share of all at or under it.
     """
-    from runbook_lib.tally import Tally
-
     together = Tally()
     for (window, _, gateway, metric), values, found in counts.times.items():
         together.add((window if windows else 0, gateway, metric), values, found)

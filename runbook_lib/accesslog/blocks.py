@@ -1,0 +1,103 @@
+"""A block of lines to rows, a column at a time; what is not like the others goes to lines.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from runbook_lib.accesslog.fields import NOTHING, ODD, Block, Ints, Mask, Span, read_int, read_ms, read_name, read_names
+from runbook_lib.accesslog.formats import LogFormat
+from runbook_lib.accesslog.lines import LineReader, rows_of_lines
+from runbook_lib.accesslog.names import LEARNED_COUNT, NONE, OTHER, TARGETS, Names
+from runbook_lib.accesslog.rows import LATEST_MS, TIMES, Rows, Singles
+
+
+def rows_of(blocks: Sequence[Block], log: LogFormat, reader: LineReader, names: Names) -> tuple[Rows, Singles]:
+    """The rows of all lines of some blocks, and how their lines fared."""
+    parts: list[Rows] = []
+    lines: list[bytes] = []
+    regular_count = 0
+    for block in blocks:
+        located = log.locate(block)
+        rows, slow = _regular(block, log, located.columns, names)
+        lines += lines_in(block, (located.lines[0][slow], located.lines[1][slow])) + lines_in(block, located.odd)
+        regular_count += len(slow) - int(slow.sum())
+        parts.append(rows)
+    singles = Singles()
+    if lines:
+        single, singles = rows_of_lines(lines, reader, names)
+        parts.append(single)
+    singles.regular_count = regular_count
+    return Rows.joined(parts), singles
+
+
+def lines_in(block: Block, span: Span) -> list[bytes]:
+    return [block.text[a:b].tobytes() for a, b in zip(span[0].tolist(), span[1].tolist(), strict=True)]
+
+
+def _regular(block: Block, log: LogFormat, columns: Mapping[str, Span], names: Names) -> tuple[Rows, Mask]:
+    """The rows of the regular lines with at most one attempt, and which lines must be read one by one."""
+    at_ms = log.read_at(block, columns["msec"])
+    count = len(at_ms)
+    nothing = np.full(count, NOTHING)
+
+    def ints(name: str) -> Ints:
+        return read_int(block, columns[name]) if name in columns else nothing
+
+    def statuses(name: str) -> Ints:
+        value = ints(name)
+        if name in columns:
+            value[(value >= 0) & (columns[name][1] - columns[name][0] != 3)] = ODD
+        return value
+
+    def times(name: str) -> Ints:
+        return read_ms(block, columns[name]) if name in columns else nothing
+
+    status, request_ms, pid = statuses("status"), times("request_time"), ints("pid")
+    gateway, group, alone, unknown = _addresses(block, columns, names, count)
+    a_status, (connect_ms, header_ms, response_ms) = statuses("upstream_status"), map(times, TIMES)
+    revision = nothing
+    if "openclaw_revision" in columns:
+        revision = read_names(block, columns["openclaw_revision"], names.revisions, LEARNED_COUNT)
+    else:
+        revision = np.full(count, names.revision(b"-"))
+    target = gateway
+    if "openclaw_target" in columns:
+        code = read_name(block, columns["openclaw_target"], list(TARGETS))
+        target = np.array([*TARGETS.values(), OTHER])[code]
+    slow = (
+        (at_ms < 0)
+        | (at_ms >= LATEST_MS)
+        | (status < 0)
+        | (request_ms == ODD)
+        | (pid == ODD)
+        | (revision < 0)
+        | unknown
+    )
+    for column in (a_status, connect_ms, header_ms, response_ms):
+        slow |= alone & (column == ODD)
+    keep, asked = ~slow, ~slow & alone
+    requests = (at_ms, target, gateway, revision, status, request_ms)
+    attempts = (at_ms, revision, pid, gateway, group, a_status, connect_ms, header_ms, response_ms)
+    return Rows(*_picked(requests, keep), *_picked(attempts, asked)), slow
+
+
+def _picked(columns: Sequence[Ints], mask: Mask) -> Sequence[Ints]:
+    return columns if mask.all() else [column[mask] for column in columns]
+
+
+def _addresses(block: Block, columns: Mapping[str, Span], names: Names, count: int) -> tuple[Ints, Ints, Mask, Mask]:
+    """Gateway and group of each line's only address, whether it has one, and which need a closer look."""
+    if "upstream_addr" not in columns:
+        none = np.zeros(count, bool)
+        return np.full(count, NONE), np.zeros(count, np.int64), none, none
+    span = columns["upstream_addr"]
+    code = read_name(block, span, names.addresses)
+    if (code == NOTHING).any() and names.learn_addresses(block, span, code):
+        code = read_name(block, span, names.addresses)
+    gateways = np.array([names.gateway(a) for a in names.addresses])
+    groups = np.array([int(names.is_group(a)) for a in names.addresses])
+    unknown = code == NOTHING
+    gateway = gateways[code]
+    return gateway, groups[code], ~unknown & (gateway != NONE), unknown
