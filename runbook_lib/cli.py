@@ -163,7 +163,7 @@ def lab_demo(
     from runbook_lib.lab.demo import run_demo
 
     mac = _practice_mac(gateway)
-    raise typer.Exit(run_demo(mac.layout.root, mac.kind, fault, say, keep).exit_code)
+    raise typer.Exit(run_demo(mac.layout.root, gateway.value, fault, say, keep).exit_code)
 
 
 def _practice_mac(gateway: GatewayKind = GatewayKind.STANDIN) -> Any:

@@ -824,7 +824,7 @@ def test_practice_package_installs_under_any_version(practice: Gateway, tmp_path
     source = tmp_path / "package"
     shutil.copytree(gateways.STANDIN, source)
     manifest = json.loads((source / "package.json").read_text())
-    manifest |= {"version": "2026.9.7", "stateSchema": 19}
+    manifest |= {"version": "2026.9.7", "openclaw": {"schemaVersions": {"state": 19, "agent": 24}}}
     (source / "package.json").write_text(json.dumps(manifest))
     tarball = gateways.npm("pack", "--silent", "--pack-destination", str(tmp_path), cwd=source).strip()
     prefix = tmp_path / "prefix"

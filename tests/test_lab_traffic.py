@@ -14,7 +14,8 @@ import pytest
 from lab_fixture import until
 
 from runbook_lib.lab import processes, traffic
-from runbook_lib.lab.deliveries import KINDS, Provider
+from runbook_lib.lab.deliveries import Provider
+from runbook_lib.lab.kinds import KINDS, Kind
 from runbook_lib.lab.mac import PracticeMac
 
 pytest_plugins = ["lab_fixture"]
@@ -66,13 +67,13 @@ def test_it_ends_by_itself(lab: PracticeMac) -> None:
     assert traffic.counts(lab.layout)["sent"] == 20
 
 
-@pytest.mark.parametrize("gateway", list(KINDS))
-def test_the_mix_is_what_is_said(gateway: str) -> None:
-    provider = Provider("localhost", "t", "g", "s", gateway, random.Random(7))
+@pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
+def test_the_mix_is_what_is_said(kind: Kind) -> None:
+    provider = Provider("localhost", "t", "g", "s", kind.mix, random.Random(7))
     sent = [provider.next() for _ in range(2000)]
-    kinds = Counter(kind for kind, _ in sent)
-    assert {kind: round(count / 20) for kind, count in kinds.items()} == pytest.approx(KINDS[gateway], abs=4)
-    ids = [request for kind, request in sent if kind == "agent" or kind == "wake"]
+    shares = Counter(name for name, _ in sent)
+    assert {name: round(count / 20) for name, count in shares.items()} == pytest.approx(kind.mix, abs=4)
+    ids = [request for name, request in sent if name in ("agent", "wake")]
     assert all(b"Idempotency-Key: " in request for request in ids)
-    assert not any(b"Idempotency-Key" in request for kind, request in sent if kind in ("anonymous", "stripe"))
+    assert not any(b"Idempotency-Key" in request for name, request in sent if name in ("anonymous", "stripe"))
     assert len({request.partition(b"Idempotency-Key: ")[2][:36] for request in ids}) == len(ids)

@@ -8,13 +8,11 @@ import json
 import random
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-KINDS = {  # share of all deliveries in percent, per kind of gateway
-    "standin": {"wake": 40, "agent": 30, "github": 20, "stripe": 5, "anonymous": 5},
-    # an agent run needs a model, and the real gateway without one spends a CPU second on failing
-    "openclaw": {"wake": 90, "anonymous": 10},
-}
+from runbook_lib.lab.kinds import KINDS
+
 CLIENTS = [f"203.0.113.{n}" for n in range(10, 250)]  # RFC 5737; .9 is the runbook's own probe
 AGENTS = {"github": "GitHub-Hookshot/044aadd", "stripe": "Stripe/1.0 (+https://stripe.com/docs/webhooks)"}
 
@@ -27,13 +25,12 @@ class Provider:
     hooks_token: str = field(repr=False)
     github_secret: str = field(repr=False)
     stripe_secret: str = field(repr=False)
-    gateway: str = "standin"
+    mix: Mapping[str, int] = field(default_factory=lambda: KINDS["standin"].mix)
     dice: random.Random = field(default_factory=random.Random, repr=False)
 
     def next(self, close: bool = False) -> tuple[str, bytes]:
         """A kind and the bytes of its request. Every delivery but the anonymous has an id of its own."""
-        shares = KINDS[self.gateway]
-        kind = self.dice.choices(list(shares), list(shares.values()))[0]
+        kind = self.dice.choices(list(self.mix), list(self.mix.values()))[0]
         return kind, self.request(kind, close)
 
     def request(self, kind: str, close: bool = False) -> bytes:

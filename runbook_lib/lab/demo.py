@@ -9,7 +9,8 @@ from runbook_lib import parameters
 from runbook_lib.console import text_table
 from runbook_lib.evidence import Run
 from runbook_lib.lab import faults, traffic
-from runbook_lib.lab.mac import Gateway, PracticeMac
+from runbook_lib.lab.kinds import Name
+from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.mac import Mac
 from runbook_lib.page import summary
 from runbook_lib.probes import probe_pulse
@@ -20,7 +21,7 @@ TRAFFIC_LIMIT_S = 1200.0
 Say = Callable[[str], None]
 
 
-def run_demo(root: Path, gateway: Gateway, fault: str | None, say: Say, keep: bool = False) -> Outcome:
+def run_demo(root: Path, gateway: Name, fault: str | None, say: Say, keep: bool = False) -> Outcome:
     """Roll a canary out on a fresh practice Mac; `fault` is injected before the step where it bites."""
     mac = PracticeMac(root, gateway, say)
     mac.down()
@@ -33,7 +34,7 @@ def run_demo(root: Path, gateway: Gateway, fault: str | None, say: Say, keep: bo
             say(f"fault: {faults.inject(mac, fault).says}")
 
     try:
-        traffic.start(mac.layout, traffic.RATES[gateway], TRAFFIC_LIMIT_S)
+        traffic.start(mac.layout, mac.kind.rate, TRAFFIC_LIMIT_S)
         outcome = run_region("lab", say, before_step=before_step)
         weight_pct = _weight_pct()
         sent = traffic.stop(mac.layout)

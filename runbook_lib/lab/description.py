@@ -7,21 +7,14 @@ from typing import Any
 import yaml
 
 from runbook_lib.lab import gateway, web
+from runbook_lib.lab.kinds import Kind
 from runbook_lib.lab.layout import CANARY_LABEL, NGINX_LABEL, PRIMARY_LABEL, Layout, launchd_domain, write
 from runbook_lib.lab.ports import Ports
 
 CLIENT = "203.0.113.9"  # RFC 5737: an address for documentation; nginx's realip makes the probe come from there
-READY_TIMEOUT_S = {"standin": 60, "openclaw": 120}
-# OpenClaw queues a wake within a few ms, stalls for half a second when it collects garbage, and its heap settles
-# within hours: in a practice run of seconds chance moves latency and memory by more than the article's 35 % and
-# 18 %. Real regions keep the article's numbers.
-THRESHOLDS = {
-    "standin": {},
-    "openclaw": {"rss_gap_pct": 100, "smallest_rise_ms": 1000},
-}
 
 
-def describe(layout: Layout, ports: Ports, package: str, kind: str) -> None:
+def describe(layout: Layout, ports: Ports, kind: Kind) -> None:
     references = gateway.secret_references(layout)
     canary = references["canary"]
     described: dict[str, Any] = {
@@ -30,16 +23,16 @@ def describe(layout: Layout, ports: Ports, package: str, kind: str) -> None:
             "ssh_config": str(layout.ssh_config),
             "runbook_dir": str(layout.home / "rollout"),
             "connect_timeout_s": 5,
-            "command_timeout_s": 60 if kind == "standin" else 300,
+            "command_timeout_s": kind.command_s,
         },
         "runtime": {
-            "package": package,
+            "package": kind.package,
             "node": str(layout.node_bin / "node"),
             "npm": str(layout.node_bin / "npm"),
             "launchd_domain": launchd_domain(),
             "browser_control": False,
             "longest_model_round_trip_s": 20,
-            "ready_timeout_s": READY_TIMEOUT_S[kind],
+            "ready_timeout_s": kind.ready_s,
         },
         "primary": _gateway(layout, "primary", PRIMARY_LABEL, ports.primary, references["primary"]),
         "canary": _gateway(layout, "canary", CANARY_LABEL, ports.canary, canary),
@@ -66,7 +59,7 @@ def describe(layout: Layout, ports: Ports, package: str, kind: str) -> None:
             "github_secret": canary["STANDIN_GITHUB_SECRET"],
             "stripe_secret": canary["STANDIN_STRIPE_SECRET"],
         },
-        "thresholds": THRESHOLDS[kind],
+        "thresholds": dict(kind.thresholds),
         "incident": {
             "notify": f"file:{layout.staging / 'incident.env'}#INCIDENT_URL",
             "confirm_url": f"http://127.0.0.1:{ports.outside}/pages",

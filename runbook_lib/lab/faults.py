@@ -121,7 +121,7 @@ def slow_canary(mac: PracticeMac, for_s: float) -> None:
 @fault("dead-canary", step=7)
 def dead_canary(mac: PracticeMac, for_s: float) -> None:
     """Step 7, gateway: the canary exits and exits again each time launchd starts it."""
-    if mac.kind == "standin":
+    if mac.kind.takes_orders:
         _tell(mac, exit_code=1)
     else:
         _canary_state(mac)
@@ -151,7 +151,7 @@ def backlog(mac: PracticeMac, for_s: float) -> None:
 
 def _tell(mac: PracticeMac, **said: float) -> None:
     """Write it into the stand-in's fault file, beside what is there; it looks five times a second."""
-    if mac.kind != "standin":
+    if not mac.kind.takes_orders:
         raise LabError("only the stand-in gateway can be told to fail like this; use GATEWAY=standin")
     _canary_state(mac)
     path = _faults_file(mac.layout)

@@ -13,20 +13,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from runbook_lib.lab import gateway, npm, ports, processes, sshd, web
 from runbook_lib.lab.description import describe
+from runbook_lib.lab.kinds import KINDS, Kind, Name
 from runbook_lib.lab.layout import NGINX_LABEL, PRIMARY_LABEL, LabError, Layout, launchd_domain
 
-Gateway = Literal["standin", "openclaw"]
 Say = Callable[[str], None]
 
 SERVICES_S = 10  # sshd, launchd and the channel listen within 0.2 s on a free machine
-READY_S = {
-    "standin": 20,
-    "openclaw": 120,
-}  # facts/openclaw.md: the real one is ready in 11-17 s on free cores
 POLL_S = 0.02
 
 
@@ -41,15 +37,19 @@ class PracticeMac:
                                                                               └─▶ primary, and soon a canary
     """
 
-    def __init__(self, root: Path | str = ".lab", gateway: Gateway = "standin", say: Say = say_on_stdout) -> None:
+    def __init__(
+        self, root: Path | str = ".lab", gateway: Name = "standin", say: Say = say_on_stdout, version: str = ""
+    ) -> None:
+        """`version` is what primary runs; empty means the one its kind is pinned to."""
         self.layout = Layout(Path(root).resolve())
-        self.asked: Gateway = gateway
+        self.asked = KINDS[gateway]
         self.say = say
+        self.version = version or self.asked.version
 
     @property
-    def kind(self) -> Gateway:
+    def kind(self) -> Kind:
         """What its gateways are: as it was built, or as asked while there is none."""
-        return "openclaw" if self._notes().get("gateway", self.asked) == "openclaw" else "standin"
+        return KINDS[self._notes().get("gateway", self.asked.name)]
 
     @property
     def ports(self) -> ports.Ports:
@@ -57,7 +57,7 @@ class PracticeMac:
 
     @property
     def package(self) -> str:
-        return "openclaw" if self.kind == "openclaw" else "openclaw-standin"
+        return self.kind.package
 
     def is_up(self) -> bool:
         """Everything `up` starts still runs, and the primary gateway is ready."""
@@ -72,7 +72,7 @@ class PracticeMac:
         self._refuse_strangers()
         with self._locked():
             if self.kind != self.asked:
-                raise LabError(f"the practice Mac has {self.kind} gateways; run `rollout lab down` first")
+                raise LabError(f"the practice Mac has {self.kind.name} gateways; run `rollout lab down` first")
             if self.is_up():
                 return
             started_at_s = time.monotonic()
@@ -84,7 +84,7 @@ class PracticeMac:
                 self._nginx()
                 installed.result()
             self._primary()
-            describe(self.layout, self.ports, self.package, self.kind)
+            describe(self.layout, self.ports, self.kind)
             took_s = time.monotonic() - started_at_s
             self.say(f"practice Mac: up after {took_s:.1f} s; try: ssh -F {self.layout.ssh_config} practice-mac")
 
@@ -113,19 +113,20 @@ class PracticeMac:
         notes = self._notes()
         found, listener = ports.claim(notes.get("base_port"))
         with listener:
-            self._note(base_port=found.base, gateway=self.asked)
+            self._note(base_port=found.base, gateway=self.asked.name)
             pages = self.layout.run / "pages.jsonl"
             words = ["-m", "runbook_lib.lab.outside", str(self.layout.registry), str(pages)]
             processes.start(self.layout.run, "outside", [sys.executable, *words], pass_fd=listener.fileno())
 
     def _install(self) -> None:
         npm.make_commands(self.layout)
-        registry = f"http://127.0.0.1:{self.ports.outside}/npm/" if self.kind == "standin" else None
+        kind = self.kind
+        registry = f"http://127.0.0.1:{self.ports.outside}/npm/" if kind.is_packed_here else None
         npm.make_user_config(self.layout, registry)
-        if self.kind == "standin":
-            npm.pack_standin(self.layout)
-        self.say(f"practice Mac: npm install {self.package}@{npm.VERSIONS[0]} for the primary gateway")
-        npm.install(self.layout, self.layout.prefix("primary"), self.package, npm.VERSIONS[0])
+        if kind.is_packed_here:
+            npm.pack_standin(self.layout, kind)
+        self.say(f"practice Mac: npm install {kind.package}@{self.version} for the primary gateway")
+        npm.install(self.layout, self.layout.prefix("primary"), kind, self.version)
 
     def _services(self) -> None:
         layout = self.layout
@@ -153,11 +154,11 @@ class PracticeMac:
     def _primary(self) -> None:
         self.say(f"practice Mac: primary gateway on 127.0.0.1:{self.ports.primary}")
         gateway.make_secrets(self.layout, f"json://127.0.0.1:{self.ports.outside}/notify")
-        gateway.make_primary(self.layout, self.ports.primary, self.package)
+        gateway.make_primary(self.layout, self.ports.primary, self.kind, self.ports.outside)
         self._bootstrap(PRIMARY_LABEL)
         ready = f"http://127.0.0.1:{self.ports.primary}/readyz"
         log = self.layout.state_dir("primary") / "logs/gateway.stderr.log"
-        _until("the primary gateway", READY_S[self.kind], lambda: _answers(ready), log)
+        _until("the primary gateway", self.kind.ready_s, lambda: _answers(ready), log)
         _until("nginx", SERVICES_S, self.layout.nginx_pid.exists, self.layout.nginx_log / "error.log")
 
     def _bootstrap(self, label: str) -> None:

@@ -16,10 +16,10 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+from runbook_lib.lab.kinds import Kind
 from runbook_lib.lab.layout import LabError, Layout, write
 
 STANDIN = Path(__file__).with_name("standin")
-VERSIONS = ("2026.9.6", "2026.9.7")
 INSTALL_TIMEOUT_S = 600  # the real OpenClaw takes 46 s with a good connection
 NOT_PACKED = {"node_modules", "test", "tests"}
 
@@ -51,18 +51,18 @@ def _certificates() -> list[str]:
     return [f"cafile={named}"] if named else []
 
 
-def pack_standin(layout: Layout) -> str:
-    """The stand-in as npm would pack it, once per version. Its package name."""
+def pack_standin(layout: Layout, kind: Kind) -> None:
+    """The stand-in as npm would pack it, once per version, each with the schemas of its databases."""
     package = json.loads((STANDIN / "package.json").read_text(encoding="utf-8"))
-    for version in VERSIONS:
-        tarball = layout.registry / f"{package['name']}-{version}.tgz"
+    for version, schemas in kind.schemas.items():
+        tarball = layout.registry / f"{kind.package}-{version}.tgz"
         tarball.parent.mkdir(parents=True, exist_ok=True)
-        tarball.write_bytes(_tarball({**package, "version": version}))
-    return str(package["name"])
+        tarball.write_bytes(_tarball({**package, "version": version, "openclaw": {"schemaVersions": schemas}}))
 
 
-def install(layout: Layout, prefix: Path, package: str, version: str) -> None:
-    """`npm install --save-exact` into a prefix, as the runbook does for the canary; the real one once."""
+def install(layout: Layout, prefix: Path, kind: Kind, version: str) -> None:
+    """`npm install --save-exact` into a prefix, as the runbook does for the canary; what is fetched, is kept."""
+    package = kind.package
     if _installed(prefix, package) == version:
         return
     kept = layout.cache / f"{package}-{version}"
@@ -72,12 +72,12 @@ def install(layout: Layout, prefix: Path, package: str, version: str) -> None:
     prefix.mkdir(parents=True, exist_ok=True)
     words = [str(layout.node_bin / "npm"), "install", "--prefix", str(prefix), "--save-exact", f"{package}@{version}"]
     environment = layout.mac_environment()
-    if package == "openclaw":  # the host's own npm settings may name a mirror or a proxy
+    if not kind.is_packed_here:  # the host's own npm settings may name a mirror or a proxy
         environment = {**os.environ, "NPM_CONFIG_GLOBALCONFIG": str(layout.home / ".npmrc")}
     done = subprocess.run(words, env=environment, cwd=prefix, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S)
     if done.returncode:
         raise LabError(f"npm install {package}@{version} failed ({done.returncode}):\n{done.stderr.strip()}")
-    if package == "openclaw":  # 41,000 files and 650 MB: a second `up` links them
+    if not kind.is_packed_here:  # 41,000 files and 650 MB: a second `up` links them
         _copy(prefix, kept)
 
 

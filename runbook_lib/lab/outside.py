@@ -1,7 +1,8 @@
-"""What lies outside the Mac, on loopback: the incident channel that is paged, and an npm registry.
+"""What lies outside the Mac, on loopback: the incident channel that is paged, an npm registry, a chat model.
 
 POST /notify        apprise's json://: the page is stored
 GET  /pages?id=ID   200 once a page holding ID arrived, else 404; without id, every page
+POST /v1/chat/completions   the model of agent runs: it answers "ok" at once
 GET  /npm/NAME      the registry's document on a package; /npm/NAME/-/FILE.tgz the package
 """
 
@@ -22,6 +23,19 @@ from runbook_lib.lab import npm
 LONGEST_PAGE_BYTES = 1 << 20
 
 
+def _completion() -> bytes:
+    """What a model that only ever says ok streams, in the form of OpenAI's chat completions."""
+    chunk = {"id": "practice", "object": "chat.completion.chunk", "created": 1, "model": "echo"}
+    said: list[tuple[dict[str, str], str | None]] = [({"role": "assistant", "content": "ok"}, None), ({}, "stop")]
+    lines = [
+        json.dumps({**chunk, "choices": [{"index": 0, "delta": delta, "finish_reason": why}]}) for delta, why in said
+    ]
+    return "".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"]).encode()
+
+
+COMPLETION = _completion()
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     registry: Path
@@ -35,7 +49,10 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return self._answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": "too long"})
         body = self.rfile.read(size).decode("utf-8", "replace")
-        if urllib.parse.urlsplit(self.path).path != "/notify":
+        path = urllib.parse.urlsplit(self.path).path
+        if path == "/v1/chat/completions":
+            return self._answer(HTTPStatus.OK, COMPLETION, "text/event-stream")
+        if path != "/notify":
             return self._answer(HTTPStatus.NOT_FOUND, {"error": "not found"})
         try:
             page = json.loads(body)
@@ -68,10 +85,11 @@ class Handler(BaseHTTPRequestHandler):
         )
         return self._answer(HTTPStatus.OK if found else HTTPStatus.NOT_FOUND, found or {"error": "not found"})
 
-    def _answer(self, status: HTTPStatus, body: bytes | dict[str, Any]) -> None:
+    def _answer(self, status: HTTPStatus, body: bytes | dict[str, Any], content_type: str = "") -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        plain = "application/octet-stream" if isinstance(body, bytes) else "application/json"
         self.send_response(status)
-        self.send_header("Content-Type", "application/octet-stream" if isinstance(body, bytes) else "application/json")
+        self.send_header("Content-Type", content_type or plain)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

@@ -26,11 +26,11 @@ import yaml
 
 from runbook_lib.lab import processes
 from runbook_lib.lab.deliveries import Provider
+from runbook_lib.lab.kinds import KINDS
 from runbook_lib.lab.layout import LabError, Layout
 from runbook_lib.lab.wire import Connection, CutError
 
 NAME = "traffic"
-RATES = {"standin": 100.0, "openclaw": 25.0}  # the real gateway needs 8-16 CPU-seconds to start beside it
 TIMEOUT_S = 10.0  # GitHub waits 10 s for an answer (docs: "Webhook events and payloads")
 NEW_CONNECTION_RATIO = 0.1
 MOST_AT_ONCE = 200
@@ -187,15 +187,15 @@ async def send(layout: Layout, rate: float | None, for_s: float, out: Path) -> d
     mac = yaml.safe_load(layout.yaml.read_text(encoding="utf-8"))
     address, secrets = mac["nginx"]["public_url"].removeprefix("https://"), mac["primary"]["secrets"]
     names = ("OPENCLAW_HOOKS_TOKEN", "STANDIN_GITHUB_SECRET", "STANDIN_STRIPE_SECRET")
-    gateway = "openclaw" if mac["runtime"]["package"] == "openclaw" else "standin"
+    kind = next(kind for kind in KINDS.values() if kind.package == mac["runtime"]["package"])
     hooks_token, github, stripe = (_secret(secrets[name]) for name in names)
-    provider = Provider(address, hooks_token, github, stripe, gateway)
+    provider = Provider(address, hooks_token, github, stripe, kind.mix)
     tls = ssl.create_default_context(cafile=mac["nginx"]["ca_file"])
     tls.check_hostname = False  # we connect to 127.0.0.1 and say localhost; the CA is what is verified
     traffic = Traffic(provider, int(address.partition(":")[2]), tls, out)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, traffic.stopping.set)
-    await traffic.run(rate or RATES[gateway], for_s)
+    await traffic.run(rate or kind.rate, for_s)
     return dict(json.loads(out.read_text(encoding="utf-8").splitlines()[-1]))
 
 

@@ -4,5 +4,4 @@ import { readFileSync } from 'node:fs';
 const manifest = JSON.parse(readFileSync(new URL('package.json', import.meta.url)));
 
 export const VERSION = manifest.version;
-export const STATE_SCHEMA = manifest.stateSchema;
-export const AGENT_SCHEMA = manifest.openclaw.schemaVersions.agent;
+export const { state: STATE_SCHEMA, agent: AGENT_SCHEMA } = manifest.openclaw.schemaVersions;
