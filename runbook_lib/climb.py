@@ -16,7 +16,7 @@ from runbook_lib.judge import SHARE_CONFIDENCE, judge_reload, judge_share
 from runbook_lib.mac import Mac
 from runbook_lib.observation import judge_gateways, judge_traffic
 from runbook_lib.plan import Plan
-from runbook_lib.probes import probe_nginx, probe_pulse
+from runbook_lib.probes import Pulse, probe_nginx, probe_pulse
 from runbook_lib.statistics import interval
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
 from runbook_lib.weight import propose_weight, ramp
@@ -99,21 +99,21 @@ def measure(mac: Mac, run: Run, revision: str) -> Raised:
     weight_pct = float(revision[1:7] or 0)
 
     def is_decided(after: LogCounts) -> bool:
-        answer = Verdict.of(judge(mac, Raised(weight_pct, before, after))).answer
+        answer = Verdict.of(judge(mac.plan, Raised(weight_pct, before, after))).answer
         return _is_enough(mac, after) and answer is not Answer.INCONCLUSIVE
 
     return Raised(weight_pct, before, settle(mac, run, revision, mac.plan.traffic.settle_s, is_decided))
 
 
-def judge(mac: Mac, raised: Raised) -> list[Check]:
+def judge(plan: Plan, raised: Raised) -> list[Check]:
     """The share that arrived, and response p95 right after the reload (article: more than 35 % up)."""
-    if mac.plan.topology == "primary_standby":
+    if plan.topology == "primary_standby":
         reason = "a standby gets synthetic probes and no slice; its weight stays 0 until the swap"
         return [Check("no slice", Answer.PASS, reason, Hop.RUNBOOK)]
     canary, total = _split(raised.after)
     return [
         judge_share(canary, total, raised.weight_pct),
-        *judge_reload(raised.before, raised.after, mac.plan.thresholds),
+        *judge_reload(raised.before, raised.after, plan.thresholds),
     ]
 
 
@@ -129,11 +129,16 @@ def promote(mac: Mac, run: Run) -> tuple[pd.DataFrame, Verdict]:
         counts = settle(mac, run, revision, every_s, partial(_is_decided, mac, weight_pct))
         samples = collect_samples(mac, run)
         recent = pd.Timestamp.now("UTC") - pd.Timedelta(seconds=max(SAMPLED_S, mac.plan.traffic.promote_every_s))
-        verdict = Verdict.of(
-            [
-                *judge_traffic(counts, mac.plan.thresholds, weight_pct),
-                *judge_gateways(samples[samples["at"] >= recent], mac.plan.thresholds, weight_pct),
-            ]
+        verdict = judge_step(mac.plan, weight_pct, counts, samples[samples["at"] >= recent])
+        mac.ledger.append(
+            "judged",
+            f"the canary at {weight_pct:g} %: {verdict.answer}",
+            weight_pct=weight_pct,
+            revision=revision,
+            since=recent.isoformat(),
+            answer=str(verdict.answer),
+            checks=verdict.table().to_dict("records"),
+            fetched=run.fetched(),
         )
         rows.append(
             (weight_pct, _split(counts)[1], str(verdict.answer), "; ".join(verdict.reasons) or "all checks passed")
@@ -143,6 +148,12 @@ def promote(mac: Mac, run: Run) -> tuple[pd.DataFrame, Verdict]:
     return pd.DataFrame(rows, columns=["weight_pct", "requests_count", "answer", "reason"]), verdict
 
 
+def judge_step(plan: Plan, weight_pct: float, counts: LogCounts, samples: pd.DataFrame) -> Verdict:
+    """One step of the promotion: what the log of its revision says, and the samples of its last minutes."""
+    traffic = judge_traffic(counts, plan.thresholds, weight_pct)
+    return Verdict.of([*traffic, *judge_gateways(samples, plan.thresholds, weight_pct)])
+
+
 def weights(run: Run) -> pd.DataFrame:
     """The weights as the ledger has them: at (aware UTC), weight_pct."""
     rows = [(e["at"], e["detail"]["weight_pct"]) for e in run.ledger().events("weight")]
@@ -150,9 +161,8 @@ def weights(run: Run) -> pd.DataFrame:
     return frame.assign(at=pd.to_datetime(frame["at"], utc=True))
 
 
-def judge_promoted(mac: Mac) -> list[Check]:
+def judge_promoted(pulse: Pulse) -> list[Check]:
     """Does the canary serve everything?"""
-    pulse = probe_pulse(mac)
     answer = Answer.PASS if pulse.weight_pct == 100 else Answer.INCONCLUSIVE
     reason = f"the canary's weight is {pulse.weight_pct:g} of 100 %"
     return [Check("promoted", answer, reason, Hop.RUNBOOK, pulse.weight_pct, 100.0, "%")]

@@ -17,6 +17,7 @@ from runbook_lib.accesslog.cursor import Cursor, LogFile, head_bytes_wanted, pla
 from runbook_lib.evidence import Run, write_whole
 from runbook_lib.mac import Mac
 from runbook_lib.onmac import script
+from runbook_lib.plan import Plan
 
 PATIENCE = 30  # how many times its settle time a step waits for traffic
 
@@ -24,12 +25,12 @@ PATIENCE = 30  # how many times its settle time a step waits for traffic
 def collect_log(mac: Mac, run: Run) -> LogCounts:
     """Fetch the new lines of the judge's log, keep them with the run, and answer the counts of all so far."""
     for content in _fetch(mac, run, mac.plan.nginx.slim_log, "log"):
-        counts = _read_counts(mac, [content])
+        counts = _read_counts(mac.plan, [content])
         kept = run.directory / "evidence" / "log" / "counts.bin"
         merged = LogCounts.load(kept).merge(counts) if kept.exists() else counts
         write_whole(kept, merged.to_bytes())
     kept = run.directory / "evidence" / "log" / "counts.bin"
-    return LogCounts.load(kept) if kept.exists() else _read_counts(mac, [b""])
+    return LogCounts.load(kept) if kept.exists() else _read_counts(mac.plan, [b""])
 
 
 def settle(
@@ -54,13 +55,22 @@ def collect_samples(mac: Mac, run: Run) -> pd.DataFrame:
     """Fetch the new samples, keep them with the run, and answer all so far; columns as in sentinel.parse_samples."""
     for _ in _fetch(mac, run, sentinel.samples_file(mac.plan), "samples"):
         pass
-    slices = sorted((run.directory / "evidence" / "samples").glob("*.tsv.gz"))
+    return read_samples(run.slices("samples"))
+
+
+def read_samples(slices: list[Path]) -> pd.DataFrame:
+    """The samples in slices that were kept; columns as in sentinel.parse_samples."""
     return sentinel.parse_samples(b"".join(gzip.decompress(path.read_bytes()) for path in slices))
 
 
-def _read_counts(mac: Mac, sources: list[bytes]) -> LogCounts:
-    window_s = int(mac.plan.observation.window_s)
-    return accesslog.read(sources, upstreams=mac.plan.upstreams, window_s=window_s)
+def read_slice(path: Path, plan: Plan) -> LogCounts:
+    """The counts of one slice of the log that was kept."""
+    return _read_counts(plan, [gzip.decompress(path.read_bytes())])
+
+
+def _read_counts(plan: Plan, sources: list[bytes]) -> LogCounts:
+    window_s = int(plan.observation.window_s)
+    return accesslog.read(sources, upstreams=plan.upstreams, window_s=window_s)
 
 
 def _fetch(mac: Mac, run: Run, path: str, kind: str) -> list[bytes]:

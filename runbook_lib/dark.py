@@ -7,7 +7,7 @@ from runbook_lib.collect import settle
 from runbook_lib.evidence import Run
 from runbook_lib.mac import Mac
 from runbook_lib.matrix import ask_keys
-from runbook_lib.probes import probe_pulse
+from runbook_lib.probes import Pulse, probe_pulse
 from runbook_lib.verdict import Answer, Check, Hop, passed_if
 
 OWN_REQUESTS_COUNT = 60  # at 5 % a split that is not dark misses 60 keys once in 22 tries; real traffic adds to them
@@ -19,11 +19,10 @@ def wait_for_traffic(mac: Mac, run: Run) -> LogCounts:
     return settle(mac, run, probe_pulse(mac).revision, mac.plan.traffic.settle_s)
 
 
-def judge(mac: Mac, counts: LogCounts) -> list[Check]:
+def judge(pulse: Pulse, counts: LogCounts) -> list[Check]:
     """Zero canary requests of enough requests, and weight 0 in what nginx says it runs."""
     totals = counts.totals(windows=False).set_index("gateway")["requests_count"]
     canary, everything = int(totals.get("canary", 0)), int(totals.sum())
-    pulse = probe_pulse(mac)
     enough = everything >= OWN_REQUESTS_COUNT
     answer = Answer.FAIL if canary else Answer.PASS if enough else Answer.INCONCLUSIVE
     return [

@@ -101,6 +101,13 @@ class Run:
         write_whole(path, text)
         return path
 
+    def fetched(self) -> dict[str, int]:
+        """How many slices of the log and of the samples are here: with it a verdict names what it was made from."""
+        return {kind: len(self.slices(kind)) for kind in ("log", "samples")}
+
+    def slices(self, kind: str) -> list[Path]:
+        return sorted((self.directory / "evidence" / kind).glob("*.tsv.gz"))
+
     def facts(self, step: str, name: str) -> Any:
         """What keep_facts kept. Raises EvidenceError where that step kept nothing of that name."""
         path = self.directory / "evidence" / step / f"{name}.json"

@@ -30,7 +30,7 @@ TIMES = {"upstream_connect_time": "connect", "upstream_header_time": "header", "
 
 def slices_of(run: Run) -> list[Path]:
     """The slices of the judge's log that a run has fetched."""
-    return sorted((run.directory / "evidence" / "log").glob("*.tsv.gz"))
+    return run.slices("log")
 
 
 def read_requests(sources: Iterable[Path]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from runbook_lib.errors import ActionFailed, PlanError
 from runbook_lib.host import Completed
 from runbook_lib.mac import Mac
 from runbook_lib.onmac import script
+from runbook_lib.plan import Plan
 from runbook_lib.probes import probe_packages
 from runbook_lib.proposal import Proposal
 from runbook_lib.vault import Secret
@@ -155,12 +156,12 @@ def propose_plist(mac: Mac) -> Proposal:
     )
 
 
-def judge(mac: Mac, packages: pd.DataFrame, secret_hashes: pd.DataFrame) -> list[Check]:
+def judge(plan: Plan, packages: pd.DataFrame, secret_hashes: pd.DataFrame) -> list[Check]:
     """Same pins, free ports, different secrets, private files."""
-    wanted = mac.plan.runtime.canary_version
+    wanted = plan.runtime.canary_version
     others = packages[~packages["same"]]
     if wanted:
-        others = others[(others["package"] != mac.plan.runtime.package) | (others["canary"] != wanted)]
+        others = others[(others["package"] != plan.runtime.package) | (others["canary"] != wanted)]
     checks = [
         passed_if(
             len(packages) > 0 and others.empty,
@@ -171,12 +172,12 @@ def judge(mac: Mac, packages: pd.DataFrame, secret_hashes: pd.DataFrame) -> list
             "install the canary again: its tree must be primary's",
         )
     ]
-    return [*checks, *_judge_secrets(mac, secret_hashes)]
+    return [*checks, *_judge_secrets(plan, secret_hashes)]
 
 
-def judge_ports(mac: Mac, listeners: pd.DataFrame) -> list[Check]:
+def judge_ports(plan: Plan, listeners: pd.DataFrame) -> list[Check]:
     """Is the canary's port free on 127.0.0.1 and ::1, or held by the canary itself?"""
-    section = mac.plan.canary
+    section = plan.canary
     taken = listeners[listeners["port"] == section.port]
     who = (
         f"; pid {taken.iloc[0]['pid']} ({taken.iloc[0]['command']}) holds {taken.iloc[0]['address']}"
@@ -194,14 +195,14 @@ def judge_ports(mac: Mac, listeners: pd.DataFrame) -> list[Check]:
     ]
 
 
-def _judge_secrets(mac: Mac, hashes: pd.DataFrame) -> list[Check]:
-    shared = {n for n, reference in mac.plan.canary.secrets.items() if reference in mac.plan.shared_references}
+def _judge_secrets(plan: Plan, hashes: pd.DataFrame) -> list[Check]:
+    shared = {n for n, reference in plan.canary.secrets.items() if reference in plan.shared_references}
     hashes_of = {name: dict(part[["name", "sha256"]].to_numpy()) for name, part in hashes.groupby("gateway")}
     primary, canary = hashes_of.get("primary", {}), hashes_of.get("canary", {})
     both = sorted(primary.keys() & canary.keys())
     same = [name for name in both if name not in shared and primary[name] == canary[name]]
     apart = [name for name in both if name in shared and primary[name] != canary[name]]
-    in_plist = set(gateway.environment(mac.plan.canary, acts=False))
+    in_plist = set(gateway.environment(plan.canary, acts=False))
     missing = sorted(primary.keys() - canary.keys() - in_plist)
     open_files = sorted(set(hashes[~hashes["private"].astype(bool)]["gateway"]))
     return [

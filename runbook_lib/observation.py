@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import pandas as pd
 
@@ -14,6 +13,7 @@ from runbook_lib.errors import StepNotReady
 from runbook_lib.evidence import Run
 from runbook_lib.judge import judge_backlog, judge_rss, judge_windows
 from runbook_lib.mac import Mac
+from runbook_lib.plan import Plan
 from runbook_lib.thresholds import Thresholds
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
 
@@ -34,6 +34,11 @@ class Observation:
     samples: pd.DataFrame
     needed_s: float
     every_s: float
+
+    @property
+    def until(self) -> pd.Timestamp:
+        """The last sample; where there is none, the beginning."""
+        return self.since if self.samples.empty else self.samples["at"].max()
 
     @property
     def observed_s(self) -> float:
@@ -112,11 +117,11 @@ def observe(mac: Mac, run: Run) -> Observation:
         time.sleep(min(section.window_s, 5 * section.sample_every_s, max(0.1, give_up - time.monotonic())))
 
 
-def judge(mac: Mac, seen: Observation) -> list[Check]:
+def judge(plan: Plan, seen: Observation) -> list[Check]:
     """All rules over the whole observation, and whether it is long enough to be believed."""
     hours = f"{seen.observed_s / 3600:.2f} of {seen.needed_s / 3600:.2f} h observed"
     left_s = max(0.0, seen.needed_s - seen.observed_s)
-    again = datetime.fromtimestamp(time.time() + left_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    again = (seen.until + pd.Timedelta(seconds=left_s)).strftime("%Y-%m-%d %H:%M UTC")
     long_enough = Check(
         "observed long enough",
         Answer.PASS if seen.is_whole else Answer.INCONCLUSIVE,
@@ -127,7 +132,7 @@ def judge(mac: Mac, seen: Observation) -> list[Check]:
         unit="s",
         samples_count=len(seen.samples),
     )
-    return [long_enough, *judge_evidence(seen, mac.plan.thresholds)]
+    return [long_enough, *judge_evidence(seen, plan.thresholds)]
 
 
 def judge_evidence(seen: Observation, thresholds: Thresholds) -> list[Check]:

@@ -108,6 +108,20 @@ def probe_pulse(mac: Mac) -> Pulse:
     )
 
 
+def nginx_facts(nginx: Nginx) -> dict[str, Any]:
+    """What `nginx -t` said, to be kept and judged: test_exit, test_text, version."""
+    return {"test_exit": nginx.test_exit, "test_text": nginx.test_text, "version": nginx.version}
+
+
+def pulse_facts(pulse: Pulse) -> dict[str, Any]:
+    """What of a pulse is kept to be judged again: revision, drained, workers."""
+    return {"revision": pulse.revision, "drained": pulse.drained, "workers": pulse.workers.to_dict("list")}
+
+
+def pulse_from(facts: Mapping[str, Any]) -> Pulse:
+    return Pulse(facts["revision"], pd.DataFrame(facts["workers"]), facts["drained"])
+
+
 def probe_matrix(
     mac: Mac, gateways: tuple[str, ...] = ("primary", "canary"), through_nginx: bool = True
 ) -> pd.DataFrame:

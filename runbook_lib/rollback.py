@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from runbook_lib import gateway, jobs, matrix, sentinel
 from runbook_lib.mac import Mac
 from runbook_lib.nginx import Configuration
-from runbook_lib.probes import Nginx, probe_matrix, probe_nginx, probe_pulse
+from runbook_lib.probes import Pulse, probe_matrix, probe_nginx
 from runbook_lib.proposal import Proposal
 from runbook_lib.snapshot import Snapshot
 from runbook_lib.verdict import Check, Hop, passed_if
@@ -124,10 +127,9 @@ def probe_primary(mac: Mac) -> pd.DataFrame:
     return pd.concat([probe_matrix(mac, ("primary",), through_nginx=False), outside], ignore_index=True)
 
 
-def judge(mac: Mac, hashes: pd.DataFrame, nginx: Nginx) -> list[Check]:
+def judge(hashes: pd.DataFrame, tested: Mapping[str, Any], pulse: Pulse) -> list[Check]:
     """Content as in the snapshot, no managed configuration left, the canary unknown to launchd."""
     differ = hashes[~hashes["same"]]
-    pulse = probe_pulse(mac)
     return [
         passed_if(
             differ.empty and len(hashes) > 0,
@@ -138,7 +140,10 @@ def judge(mac: Mac, hashes: pd.DataFrame, nginx: Nginx) -> list[Check]:
             "compare that file with the snapshot by hand",
         ),
         passed_if(
-            nginx.test_exit == 0, "nginx -t", f"nginx -t ended with {nginx.test_exit} {nginx.test_text}", Hop.NGINX
+            tested["test_exit"] == 0,
+            "nginx -t",
+            f"nginx -t ended with {tested['test_exit']} {tested['test_text']}",
+            Hop.NGINX,
         ),
         passed_if(
             pulse.weight_pct == 0, "canary's weight", f"the canary's weight is {pulse.weight_pct:g} %", Hop.NGINX

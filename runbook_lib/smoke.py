@@ -6,6 +6,7 @@ import pandas as pd
 
 from runbook_lib import gateway, webhooks
 from runbook_lib.mac import Mac
+from runbook_lib.plan import Plan
 from runbook_lib.verdict import Check
 from runbook_lib.webhooks import Delivery
 
@@ -31,9 +32,9 @@ def together(*answers: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(answers, ignore_index=True)
 
 
-def judge_forged(mac: Mac, answers: pd.DataFrame) -> list[Check]:
+def judge_forged(plan: Plan, answers: pd.DataFrame) -> list[Check]:
     """Is a forged signature refused, where this gateway is known to verify signatures?"""
-    return [webhooks.judge_forged(answers, gateway.verifies_signatures(mac.plan))]
+    return [webhooks.judge_forged(answers, gateway.verifies_signatures(plan))]
 
 
 def replay(mac: Mac, sent: list[Delivery], *gateways: str) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from runbook_lib.actions import apply, drain
 from runbook_lib.errors import StepFailed, StepInconclusive, StepNotReady
 from runbook_lib.evidence import Run
 from runbook_lib.mac import Mac
+from runbook_lib.probes import Pulse, probe_pulse, pulse_facts
 from runbook_lib.proposal import Proposal
 from runbook_lib.report import Shown
 from runbook_lib.verdict import Answer, Check, Verdict
@@ -53,9 +54,20 @@ class Step:
         return report.together(report.table(known, self.name), report.settings(plan.model_dump()))
 
     def keep(self, name: str, frame: pd.DataFrame, caption: str = "") -> Shown:
-        """Keep a table with the run's evidence and show it."""
-        self.run.keep_table(self.name, name, frame)
-        return report.table(frame, caption)
+        """Keep a table with the run's evidence and show it; the bodies of answers are only kept."""
+        self.run.keep_text(self.name, f"{name}.csv", self.mac.vault.redact(frame.to_csv(index=False)))
+        return report.table(frame.drop(columns="body", errors="ignore"), caption)
+
+    def keep_facts(self, name: str, facts: dict[str, Any]) -> dict[str, Any]:
+        """Keep what was found with the run's evidence."""
+        self.run.keep_facts(self.name, name, facts)
+        return facts
+
+    def keep_pulse(self) -> Pulse:
+        """Ask which configuration runs now, and keep the answer."""
+        pulse = probe_pulse(self.mac)
+        self.keep_facts("pulse", pulse_facts(pulse))
+        return pulse
 
     def preview(self, *proposals: Proposal) -> Shown:
         """What would be changed: the diffs, the commands, and how to undo each."""
@@ -93,6 +105,7 @@ class Step:
             "hops": [str(hop) for hop in verdict.hops],
             "reasons": [self.mac.vault.redact(reason) for reason in verdict.reasons],
             "checks": verdict.table().to_dict("records"),
+            "fetched": self.run.fetched(),
         }
         self.run.keep_table(self.name, "checks", verdict.table())
         self.mac.ledger.append("verdict", f"{self.name}: {verdict.answer}", **detail)
@@ -138,6 +151,7 @@ def open_step(name: str, namespace: Mapping[str, Any]) -> Step:
     ledger = run.ledger(name)
     mac = Mac.connect(plan, ledger, dry_run)
     ledger.append("step_opened", name, dry_run=dry_run, region=plan.region)
+    run.keep_facts(name, "plan", plan.model_dump(mode="json"))
     return Step(name, run, mac)
 
 

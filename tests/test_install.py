@@ -95,7 +95,7 @@ def test_both_trees_are_the_same_and_stay(own_mac: Mac, installed: list[Proposal
     lock = [Path(g.prefix, "package-lock.json").read_bytes() for g in own_mac.plan.gateways.values()]
     assert lock[0] == lock[1]
     assert install.propose_packages(own_mac).done_already == "both trees are as planned"
-    checks = install.judge(own_mac, packages, probe_secrets(own_mac, install.new_salt()))
+    checks = install.judge(own_mac.plan, packages, probe_secrets(own_mac, install.new_salt()))
     assert set(answers(checks).values()) == {Answer.PASS}, [check.reason for check in checks]
 
 
@@ -122,7 +122,7 @@ def test_the_env_file_is_private_and_every_value_arrives_in_the_process(
     job = probe_jobs(own_mac)["canary"]
     assert job.pid == facts["pid"]
     listeners = probe_listeners(own_mac, own_mac.plan.canary.port)
-    (check,) = install.judge_ports(own_mac, listeners)
+    (check,) = install.judge_ports(own_mac.plan, listeners)
     assert f"pid {facts['pid']} (" in check.reason
     assert jobs.propose_start(own_mac, "canary").done_already.startswith("launchd runs it: running")
     apply(own_mac, jobs.propose_stop(own_mac, "canary"))
@@ -203,9 +203,9 @@ def test_another_version_for_the_canary(own_mac: Mac, tmp_path: Path) -> None:
     assert [(row["primary"], row["canary"]) for row in facts["packages"]] == [("2026.9.6", "2026.9.7")]
     packages = probe_packages(elsewhere)
     secrets = probe_secrets(elsewhere, install.new_salt())
-    assert answers(install.judge(elsewhere, packages, secrets))["same packages"] is Answer.PASS
+    assert answers(install.judge(elsewhere.plan, packages, secrets))["same packages"] is Answer.PASS
     same = with_plan(elsewhere, runtime={"canary_version": None})
-    (check, *_) = install.judge(same, packages, secrets)
+    (check, *_) = install.judge(same.plan, packages, secrets)
     assert (check.answer, check.reason) == (
         Answer.FAIL,
         f"0 of 1 packages as planned; {own_mac.plan.runtime.package} is 2026.9.7",
@@ -230,7 +230,7 @@ def test_the_same_secret_on_both_is_found_whatever_it_is_called(
     write(tmp_path / "x.env", re.sub(r"export PRACTICE_API_KEY=.*", copied, text), 0o600)
     elsewhere = with_plan(own_mac, canary={"env_file": str(tmp_path / "x.env")})
     hashes = probe_secrets(elsewhere, "salt")
-    checks = install.judge(elsewhere, probe_packages(elsewhere), hashes)
+    checks = install.judge(elsewhere.plan, probe_packages(elsewhere), hashes)
     (check,) = [c for c in checks if c.name == "secrets differ"]
     assert check.answer is Answer.FAIL
     assert check.reason.endswith("PRACTICE_API_KEY is the same on both")
@@ -245,7 +245,7 @@ def test_missing_apart_and_open_are_found(own_lab: PracticeMac, own_mac: Mac, tm
     text = re.sub(r"(export OPENCLAW_HOOKS_TOKEN=).*", r"\1'another-token'", text)
     write(tmp_path / "x.env", text, 0o640)
     elsewhere = with_plan(own_mac, canary={"env_file": str(tmp_path / "x.env")})
-    found = answers(install.judge(elsewhere, probe_packages(elsewhere), probe_secrets(elsewhere, "salt")))
+    found = answers(install.judge(elsewhere.plan, probe_packages(elsewhere), probe_secrets(elsewhere, "salt")))
     del found["same packages"]
     assert found == {
         "secrets differ": Answer.PASS,
@@ -333,12 +333,12 @@ def test_the_matrix_carries_any_token(own_mac: Mac, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_a_taken_port_is_named_with_its_pid(own_mac: Mac, address: str) -> None:
-    (free,) = install.judge_ports(own_mac, probe_listeners(own_mac, own_mac.plan.canary.port))
+    (free,) = install.judge_ports(own_mac.plan, probe_listeners(own_mac, own_mac.plan.canary.port))
     assert free.answer is Answer.PASS
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as taken:
         taken.bind((address, own_mac.plan.canary.port))
         taken.listen()
-        (check,) = install.judge_ports(own_mac, probe_listeners(own_mac, own_mac.plan.canary.port))
+        (check,) = install.judge_ports(own_mac.plan, probe_listeners(own_mac, own_mac.plan.canary.port))
     assert check.answer is Answer.FAIL
     assert f"pid {os.getpid()} (" in check.reason
     assert f"{address.join('[]') if ':' in address else address}:{own_mac.plan.canary.port}" in check.reason
