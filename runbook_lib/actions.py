@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from typing import Any
 
 from runbook_lib.errors import ActionFailed
+from runbook_lib.evidence import write_whole
 from runbook_lib.mac import Mac
 from runbook_lib.proposal import Proposal
 
@@ -26,6 +28,7 @@ def _apply_one(mac: Mac, proposal: Proposal) -> dict[str, Any]:
         mac.ledger.append(event, proposal.what, reason=proposal.done_already or "dry run")
         return {}
     with mac.ledger.change(proposal.what, undo=proposal.undo, hashes=_hashes(proposal), **proposal.facts) as change:
+        _keep_texts(mac, proposal)
         done = mac.host.change(proposal.script, *proposal.args, timeout_s=proposal.timeout_s)
         fields = done.fields()
         change.effect(
@@ -59,6 +62,18 @@ def undrain(mac: Mac, why: str) -> None:
 
 def _touch(mac: Mac, what: str, command: str, why: str) -> None:
     _apply_one(mac, Proposal(what, f"# {what}\n{command}\n", commands=(command,), facts={"why": why}))
+
+
+def _keep_texts(mac: Mac, proposal: Proposal) -> None:
+    """Keep each file as it was and as it is to be with the run's evidence, secrets as references."""
+    intent = mac.ledger.last("intent")
+    folder = mac.ledger.path.parent / "evidence" / mac.ledger.step / "changes"
+    texts = {path: list(map(mac.vault.redact, pair)) for path, pair in proposal.files.items()}
+    if texts and intent:
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = {path: {"before": before, "after": after} for path, (before, after) in texts.items()}
+        content = json.dumps({"what": proposal.what, "files": kept}, indent=1, ensure_ascii=False)
+        write_whole(folder / f"{intent['seq']:04d}.json", content)
 
 
 def _hashes(proposal: Proposal) -> dict[str, Iterable[str]]:

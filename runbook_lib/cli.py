@@ -115,6 +115,31 @@ def analyse(
     raise typer.Exit(EXIT_CODES[found.verdict.answer])
 
 
+@app.command()
+def seal(region: str) -> None:
+    """Seal what no seal of the current run holds yet; `run` does it after each step, papermill alone does not."""
+    from runbook_lib.evidence import Run
+    from runbook_lib.filing import file_away
+
+    run = Run.current(region)
+    say((file_away(run) if run else f"{region} has no run") or f"{region}: everything is sealed")
+
+
+@app.command()
+def verify(
+    run: Annotated[Path, typer.Argument(help="a run's folder: outputs/<region>/<run>, or a copy of it")],
+    allowed_signers: Annotated[Path | None, typer.Option(help="whose keys count, as in ssh-keygen(1)")] = None,
+    as_json: Json = False,
+) -> None:
+    """Every hash, the chain, the signatures, and every verdict judged again from the evidence; offline."""
+    from runbook_lib.rollout import EXIT_CODES
+    from runbook_lib.verify import verify as verify_run
+
+    found = verify_run(run, allowed_signers)
+    answer(found.as_json(), as_json, lambda: "\n".join([text_table(found.table()), *found.lines()]))
+    raise typer.Exit(EXIT_CODES[found.answer])
+
+
 @lab.command("up")
 def lab_up(gateway: Gateway = GatewayKind.STANDIN) -> None:
     """Start the practice Mac; quick and quiet when it runs already."""

@@ -13,6 +13,7 @@ from runbook_lib.actions import apply
 from runbook_lib.collect import collect_log, collect_samples, settle
 from runbook_lib.evidence import Run
 from runbook_lib.judge import SHARE_CONFIDENCE, judge_reload, judge_share
+from runbook_lib.ledger import Event
 from runbook_lib.mac import Mac
 from runbook_lib.observation import judge_gateways, judge_traffic
 from runbook_lib.plan import Plan
@@ -94,8 +95,7 @@ class Raised:
 
 def measure(mac: Mac, run: Run, revision: str) -> Raised:
     """Let traffic pass under `revision`, then set it beside what passed while the canary was dark."""
-    dark = [e["detail"]["revision"] for e in run.ledger().events("weight") if e["detail"]["weight_pct"] == 0]
-    before = collect_log(mac, run).select(revision=dark[-1] if dark else "")
+    before = collect_log(mac, run).select(revision=dark_revision(run.ledger().events("weight")))
     weight_pct = float(revision[1:7] or 0)
 
     def is_decided(after: LogCounts) -> bool:
@@ -103,6 +103,11 @@ def measure(mac: Mac, run: Run, revision: str) -> Raised:
         return _is_enough(mac, after) and answer is not Answer.INCONCLUSIVE
 
     return Raised(weight_pct, before, settle(mac, run, revision, mac.plan.traffic.settle_s, is_decided))
+
+
+def dark_revision(weights: list[Event]) -> str:
+    """The configuration of the last of the ledger's weights that was 0; empty where there was none."""
+    return next((str(e["detail"]["revision"]) for e in reversed(weights) if e["detail"]["weight_pct"] == 0), "")
 
 
 def judge(plan: Plan, raised: Raised) -> list[Check]:

@@ -12,6 +12,7 @@ from runbook_lib.collect import collect_log, collect_samples
 from runbook_lib.errors import StepNotReady
 from runbook_lib.evidence import Run
 from runbook_lib.judge import judge_backlog, judge_rss, judge_windows
+from runbook_lib.ledger import Event
 from runbook_lib.mac import Mac
 from runbook_lib.plan import Plan
 from runbook_lib.thresholds import Thresholds
@@ -34,6 +35,19 @@ class Observation:
     samples: pd.DataFrame
     needed_s: float
     every_s: float
+
+    @classmethod
+    def of(cls, plan: Plan, weight: Event, counts: LogCounts, samples: pd.DataFrame) -> Observation:
+        """What was seen since the ledger's event `weight`, of all counts and samples of a run."""
+        since, detail, section = pd.Timestamp(weight["at"]), weight["detail"], plan.observation
+        return cls(
+            since,
+            float(detail["weight_pct"]),
+            counts.select(revision=detail["revision"]),
+            samples[samples["at"] >= since],
+            section.observe_s,
+            section.sample_every_s,
+        )
 
     @property
     def until(self) -> pd.Timestamp:
@@ -97,19 +111,10 @@ def observe(mac: Mac, run: Run) -> Observation:
     weight = run.ledger().last("weight")
     if weight is None:
         raise StepNotReady(f"nothing to observe in {mac.plan.region}: no weight was set in run {run.name}")
-    since = pd.Timestamp(weight["at"])
     give_up = time.monotonic() + section.wait_s
     while True:
-        counts = collect_log(mac, run).select(revision=weight["detail"]["revision"])
-        samples = collect_samples(mac, run)
-        seen = Observation(
-            since,
-            float(weight["detail"]["weight_pct"]),
-            counts,
-            samples[samples["at"] >= since],
-            section.observe_s,
-            section.sample_every_s,
-        )
+        counts, samples = collect_log(mac, run), collect_samples(mac, run)
+        seen = Observation.of(mac.plan, weight, counts, samples)
         answer = Verdict.of(judge_evidence(seen, mac.plan.thresholds)).answer
         is_over = answer is Answer.FAIL or (answer is Answer.PASS and seen.is_whole)
         if mac.dry_run or is_over or time.monotonic() >= give_up:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from runbook_lib.evidence import write_whole
 from runbook_lib.ledger import Event, Ledger
 from runbook_lib.plots import plot_weights
 from runbook_lib.report import ENVIRONMENT, MARKS
@@ -66,19 +66,27 @@ def write_page(run_dir: Path) -> Path:
         weights_svg=Markup(_svg(weights)) if len(weights) else "",
         weights_text=_weights_text(weights),
         events=events[: -EVENTS_SHOWN - 1 : -1],
-        when=_when,
-        symbol=lambda state: MARKS[state].symbol if state in MARKS else {"running": "…"}.get(state, "–"),
+        when=shown_time,
+        symbol=symbol,
     )
     page = run_dir / "index.html"
-    half = page.with_name(f".{page.name}.{os.getpid()}")
-    half.write_text(html, encoding="utf-8")
-    half.replace(page)
+    write_whole(page, html)
     return page
+
+
+def step_rows(run_dir: Path) -> list[StepRow]:
+    """The checklist in order, run or not, then whatever else was run. Raises EvidenceError for a damaged ledger."""
+    return _steps(run_dir, _events(run_dir))
+
+
+def symbol(state: str) -> str:
+    """The sign of a state, so that colour is never needed."""
+    return MARKS[state].symbol if state in MARKS else {"running": "…"}.get(state, "–")
 
 
 def summary(run_dir: Path) -> pd.DataFrame:
     """One row a step: step, verdict (an answer, or as in StepRow.state), duration_s, hop, reason."""
-    rows = [(row.step, row.state, row.duration_s, row.hop, row.reason) for row in _steps(run_dir, _events(run_dir))]
+    rows = [(row.step, row.state, row.duration_s, row.hop, row.reason) for row in step_rows(run_dir)]
     frame = pd.DataFrame(rows, columns=["step", "verdict", "duration_s", "hop", "reason"])
     return frame.astype({"duration_s": float})
 
@@ -223,7 +231,8 @@ def _time(at: str) -> datetime:
     return datetime.fromisoformat(at)
 
 
-def _when(at: str, whole: bool = False) -> Markup:
+def shown_time(at: str, whole: bool = False) -> Markup:
+    """A moment for reading, in UTC, and for programs."""
     moment = pd.Timestamp(at).tz_convert("UTC")
     form = "%Y-%m-%d %H:%M:%S" if whole else "%m-%d %H:%M:%S"
     return Markup('<time datetime="{}">{}</time>').format(at, moment.strftime(form))

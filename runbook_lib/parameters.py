@@ -19,7 +19,7 @@ from runbook_lib.plan import Plan, Section
 
 Where = tuple[str, ...]
 Lines = dict[Where, int]
-STEP_PARAMETERS = {"dry_run", "restore_primary"}
+STEP_PARAMETERS = {"again", "dry_run", "restore_primary"}
 PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq", "merge")}
 REFERENCE = "write a reference: env:NAME, keyring:NAME or file:/path/on/the/mac#NAME"
 SECRET_KEYS = {"secrets", "hooks_token", "github_secret", "stripe_secret", "notify", "probe_headers"}
@@ -65,6 +65,8 @@ EXAMPLES = {
     "split_keys": "[$http_idempotency_key, $http_x_github_delivery]",
     "pinned_paths": "[/hooks/stripe]",
     "notify": "keyring:openclaw-incident-channel",
+    "signing_key": "~/.ssh/id_ed25519",
+    "allowed_signers": "~/.ssh/allowed_signers",
 }
 
 

@@ -158,6 +158,13 @@ class IncidentSection(Section):
     confirm_timeout_s: Seconds = 300
 
 
+class EvidenceSection(Section):
+    """Who vouches for a run: the key that `ssh-keygen -Y sign` seals with, and the file that says whose keys count."""
+
+    signing_key: Annotated[str, StringConstraints(pattern=r"^[~/]")] | None = None
+    allowed_signers: Annotated[str, StringConstraints(pattern=r"^[~/]")] | None = None
+
+
 class Plan(Section):
     """One region's rollout, whole and checked."""
 
@@ -173,6 +180,7 @@ class Plan(Section):
     observation: ObservationSection = ObservationSection()
     thresholds: Thresholds = Thresholds()
     incident: IncidentSection = IncidentSection()
+    evidence: EvidenceSection = EvidenceSection()
 
     @property
     def gateways(self) -> dict[str, GatewaySection]:
@@ -187,6 +195,12 @@ class Plan(Section):
     def shared_references(self) -> set[str]:
         """The secrets both gateways need alike, since a delivery may reach either."""
         return {self.webhooks.hooks_token, self.webhooks.github_secret, self.webhooks.stripe_secret}
+
+    @property
+    def secret_references(self) -> set[str]:
+        """Every secret that the plan names."""
+        both = {reference for gateway in self.gateways.values() for reference in gateway.secrets.values()}
+        return both | self.shared_references | ({self.incident.notify} if self.incident.notify else set())
 
     @property
     def is_practice(self) -> bool:

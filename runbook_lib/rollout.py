@@ -13,11 +13,12 @@ import yaml
 
 from runbook_lib import parameters
 from runbook_lib.actions import drain
-from runbook_lib.errors import HostError
+from runbook_lib.errors import EvidenceError, HostError
 from runbook_lib.evidence import Run
 from runbook_lib.execution import execute, stoppable
+from runbook_lib.filing import file_away, file_unsealed
 from runbook_lib.mac import Mac
-from runbook_lib.page import summary, write_page
+from runbook_lib.page import summary
 from runbook_lib.probes import probe_pulse
 from runbook_lib.step import MANAGED_FROM, STEPS
 from runbook_lib.verdict import Answer
@@ -60,6 +61,11 @@ def run_region(
     given = {**_sections(region), "dry_run": dry_run}
     if dry_run:
         return _run_dry(region, given, say, through)
+    try:
+        if sealed := file_unsealed(Run.current(region)):
+            say(f"{region:<4} {sealed}")
+    except EvidenceError as refused:
+        return Outcome(region, "", "", Answer.INCONCLUSIVE, str(refused))
     outcome = Outcome(region, "", "", Answer.PASS, "nothing left to do")
     while (name := next_step(Run.current(region))) and STEPS.index(name) < through:
         before_step(name)
@@ -82,7 +88,11 @@ def run_step(region: str, name: str, given: Mapping[str, Any], say: Say) -> Outc
         verdict = Answer.FAIL
     if error and not answer and name in STEPS[MANAGED_FROM:]:
         error += f"; {_drained_after_death(region, name)}"
-    write_page(run.directory)
+    try:
+        file_away(run)
+    except EvidenceError as refused:
+        verdict = Answer.INCONCLUSIVE if verdict is Answer.PASS else verdict
+        error = "; ".join(filter(None, [error, str(refused)]))
     reason = error or "passed"
     say(_progress(region, name, verdict, started, error))
     return Outcome(region, run.name, name, verdict, reason)

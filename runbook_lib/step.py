@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from runbook_lib import parameters, report
+from runbook_lib import manifest, parameters, report
 from runbook_lib.actions import apply, drain
 from runbook_lib.errors import StepFailed, StepInconclusive, StepNotReady
 from runbook_lib.evidence import Run
@@ -15,6 +16,7 @@ from runbook_lib.mac import Mac
 from runbook_lib.probes import Pulse, probe_pulse, pulse_facts
 from runbook_lib.proposal import Proposal
 from runbook_lib.report import Shown
+from runbook_lib.seal import describe, seal, unsealed_steps
 from runbook_lib.verdict import Answer, Check, Verdict
 from runbook_lib.weight import propose_weight
 
@@ -29,14 +31,17 @@ STEPS = (
     "08_promote_or_rollback",
 )
 BESIDE = ("rollback", "rehearse_nginx_failure")
+ACTING = tuple(step for step in STEPS if step not in ("03_validate", "07_observe"))
 MANAGED_FROM = STEPS.index("04_start_dark")  # from here on our configuration runs, so a failure drains
 
 
 class Step:
     """An open step. Notebooks get it from open_step and only show, apply, judge and pass the gate."""
 
-    def __init__(self, name: str, run: Run, mac: Mac) -> None:
+    def __init__(self, name: str, run: Run, mac: Mac, sealed: str = "") -> None:
         self.name, self.run, self.mac, self.plan = name, run, mac, mac.plan
+        self.sealed = sealed
+        """What was sealed when the step was opened: a step that the command did not run."""
         self._verdict: Verdict | None = None
 
     def settings(self) -> Shown:
@@ -45,6 +50,7 @@ class Step:
         facts = {
             "region": plan.region,
             "run": self.run.name,
+            **({"sealed now": self.sealed} if self.sealed else {}),
             "dry run": "yes: nothing is changed" if self.mac.dry_run else "no",
             "topology": plan.topology,
             "primary": f"{plan.primary.label} on {plan.primary.address}",
@@ -87,7 +93,11 @@ class Step:
         return report.together(*parts)
 
     def apply(self, *proposals: Proposal) -> list[dict[str, Any]]:
-        """Carry the proposals out and answer what their proofs found."""
+        """Carry the proposals out and answer what their proofs found. Raises StepNotReady once the step is judged."""
+        if self._verdict is not None:
+            raise StepNotReady(
+                f"{self.name} is judged; nothing was done again. Run the notebook from its top to do the step anew"
+            )
         return apply(self.mac, *proposals)
 
     def judge(self, *checks: Iterable[Check]) -> Shown:
@@ -142,21 +152,26 @@ class Step:
 def open_step(name: str, namespace: Mapping[str, Any]) -> Step:
     """Open a step with the notebook's parameters: check them, find the run, refuse out of turn, connect.
 
-    Raises PlanError before any connection is made, StepNotReady where the step before has not passed, HostError
-    where the Mac cannot be reached.
+    Raises PlanError before any connection is made, StepNotReady where the step before has not passed or this one has
+    (unless `again` is set), HostError where the Mac cannot be reached.
     """
     plan = parameters.from_notebook(namespace)
     dry_run = bool(namespace.get("dry_run", False))
-    run = Run.rehearsal(plan.region) if dry_run else _run_for(name, plan.region)
+    again = bool(namespace.get("again", False))
+    run = Run.rehearsal(plan.region) if dry_run else _run_for(name, plan.region, again)
     ledger = run.ledger(name)
     mac = Mac.connect(plan, ledger, dry_run)
+    sealed = _seal_before(run, mac)
     ledger.append("step_opened", name, dry_run=dry_run, region=plan.region)
     run.keep_facts(name, "plan", plan.model_dump(mode="json"))
-    return Step(name, run, mac)
+    return Step(name, run, mac, sealed)
 
 
-def _run_for(name: str, region: str) -> Run:
+def _run_for(name: str, region: str, again: bool) -> Run:
     run = Run.current(region)
+    if not again:
+        _refuse_a_record(name, region)
+        _refuse_a_second_time(name, region, run)
     if name in BESIDE:
         if run is None:
             raise StepNotReady(f"{name} in {region}: there is no run; start with 01_snapshot")
@@ -174,6 +189,36 @@ def _run_for(name: str, region: str) -> Run:
             f"{name} in {region}: {before} has not passed (it says {said}); run it first: rollout run {region}"
         )
     return run
+
+
+def _seal_before(run: Run, mac: Mac) -> str:
+    """Seal what papermill alone has left unsealed, before this step adds to it; answers what was sealed."""
+    newest = manifest.newest(run.directory)
+    if run.is_rehearsal or not unsealed_steps(run, newest):
+        return ""
+    mac.vault.resolve_all(mac.plan.secret_references)
+    made = seal(run, mac.vault, mac.plan.evidence.signing_key)
+    return describe(made) if made else ""
+
+
+def _refuse_a_record(name: str, region: str) -> None:
+    """Jupyter runs a notebook in its own folder: in a run's folder it is the record of what was done."""
+    here = Path.cwd()
+    if parameters.project_root() / "outputs" in here.parents:
+        raise StepNotReady(
+            f"{name} in {region}: this is the record of run {here.name}; nothing was done again. Open "
+            f"notebooks/{name}.ipynb to run the step, or set again = True here to change the Mac from a record"
+        )
+
+
+def _refuse_a_second_time(name: str, region: str, run: Run | None) -> None:
+    if run is None or run.is_closed or name not in ACTING or run.answer(name) != Answer.PASS:
+        return
+    passed = run.ledger().last("verdict", step=name) or {}
+    raise StepNotReady(
+        f"{name} in {region} has passed in run {run.name} ({passed['at']}); nothing was done again. Go on with "
+        f"rollout run {region}, go back with rollout rollback {region}, or set again = True to change the Mac again"
+    )
 
 
 def _already(proposal: Proposal) -> str:

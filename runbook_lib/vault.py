@@ -9,14 +9,14 @@ import html
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote, quote_plus
 
 import keyring
 import keyring.errors
 
-from runbook_lib.errors import CommandFailed, PlanError
+from runbook_lib.errors import CommandFailed, HostError, PlanError
 from runbook_lib.host import Host
 
 SHORTEST = 8  # shorter values would redact ordinary words
@@ -36,8 +36,10 @@ class Secret:
 class Vault:
     """Resolves references, each once, and knows every value it gave out, to keep them out of what is written."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host | None) -> None:
         self._host, self._known = host, dict[str, Secret]()
+        self.unknown: list[str] = []
+        """The references that resolve_all could not resolve."""
 
     def resolve(self, reference: str) -> Secret:
         """The secret behind a reference. Raises PlanError where there is none."""
@@ -47,6 +49,20 @@ class Vault:
                 raise PlanError("secrets", [f"{reference} is empty or not there; set it where the reference points"])
             self._known[reference] = Secret(reference, value)
         return self._known[reference]
+
+    def resolve_all(self, references: Iterable[str]) -> None:
+        """Resolve what can be resolved; the rest is `unknown`."""
+        self.unknown = []
+        for reference in sorted(set(references)):
+            try:
+                self.resolve(reference)
+            except (PlanError, HostError):
+                self.unknown.append(reference)
+
+    @property
+    def known(self) -> list[str]:
+        """The references whose values `leaked` looks for."""
+        return sorted(s.reference for s in self._known.values() if len(s.value) >= SHORTEST)
 
     def redact(self, text: str) -> str:
         """The text with every known value replaced by its reference, also where it was escaped or quoted."""
@@ -70,6 +86,8 @@ class Vault:
         if kind == "keyring":
             return self._from_keyring(name)
         path, _, key = name.partition("#")
+        if self._host is None:
+            raise PlanError("secrets", [f"{reference} is on the Mac, and there is no connection"])
         try:
             content = self._host.read(path)
         except CommandFailed as error:

@@ -124,7 +124,9 @@ def test_parameters_are_the_same_everywhere() -> None:
         extra = [line for line in lines if line not in common]
         assert [line for line in lines if line not in extra] == common, name
         assert {line.split(":")[0] for line in extra} == EXTRA_PARAMETERS.get(name, set()), name
-    assert {line.split(":")[0] for line in common} == {*Plan.model_fields, "dry_run"}, "every section of a plan"
+    assert {line.split(":")[0] for line in common} == {*Plan.model_fields, "dry_run", "again"}, (
+        "every section of a plan"
+    )
 
 
 @each_step

@@ -21,8 +21,9 @@ LIBRARY = PROJECT / "runbook_lib"
 FLOORS = """
 cli                                                          the verbs people type
 lab.demo                                                     a whole rollout on the practice Mac
-rollout > step execution page > engine > record kernels zygote
+rollout > filing > step execution board > page engine > record kernels zygote
                                                              which step may run, how one runs, what it leaves
+verify > replays > kept                                      every verdict once more, from what was kept
 report plots console                                         banner, tables, plots; the same on a terminal
 climb rehearsal rollback                                     several changes, with a judgement in between
 dark observation hunt lints validation smoke > collect       what a step asks, and what it makes of the answer
@@ -31,7 +32,7 @@ probes actions                                               everything ASKED of
 analyse > judge > reloads > ratios latency > blame           measurements and thresholds to a verdict
 nginx launchd matrix webhooks incident > gateway             what each thing is: text and frames
 proposal > mac > vault                                       a connected Mac; a change of it before it is made
-evidence > ledger                                            the run folder; what was tried, done and proven
+seal > evidence manifest signature > ledger                  the run folder; what was tried, done and proven
 accesslog > .reader .slow > .blocks .counts .detection .stream > .foreign .frames .lines
                                                              any access log to counts, counts to frames
 .formats .counting > .rows .names .tally > .fields .cursor
