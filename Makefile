@@ -1,7 +1,8 @@
 # make demo                      a whole rollout on the practice Mac
 # make demo GATEWAY=openclaw     the same with the real OpenClaw instead of the stand-in
 # make demo FAULT=canary-5xx     the same with one fault: it must end in a fail, so make ends with an error
-# make test [ARGS="-k plan"]     every test but those that install OpenClaw; make test-openclaw runs these
+# make test [ARGS="-k plan"]     every test but those of minutes (make test-long) and of OpenClaw (make test-openclaw)
+# make flakes ARGS="-k reload"   the same tests TIMES times, 20 unless said, and how often they failed
 # make lint | format | lock | bench | clean
 BIN = .venv/bin
 RUN_DEMO = $(BIN)/rollout lab demo $(if $(GATEWAY),--gateway $(GATEWAY)) $(if $(FAULT),--fault $(FAULT))
@@ -11,17 +12,24 @@ SHELLCHECK = $(BIN)/shellcheck --shell=sh --exclude=SC2154,SC2034,SC2016
 NBSTRIPOUT = $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill"
 CACHES = .pytest_cache .mypy_cache .ruff_cache .hypothesis build
 
-.PHONY: demo test test-openclaw lint format lock bench clean setup
+.PHONY: demo test test-long test-openclaw flakes lint format lock bench clean setup
 .DEFAULT_GOAL = demo
 
 demo: setup
 	@$(RUN_DEMO)
 
 test: setup
-	@$(BIN)/python -m pytest -m "not openclaw" $(ARGS)
+	@$(BIN)/python -m pytest -m "not openclaw and not long" $(ARGS)
+
+test-long: setup
+	@$(BIN)/python -m pytest -m "long and not openclaw" $(ARGS)
 
 test-openclaw: setup
 	@$(BIN)/python -m pytest -m openclaw $(ARGS)
+
+TIMES = 20
+flakes: setup
+	@$(BIN)/python tests/flakes.py $(TIMES) $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check --quiet .

@@ -13,7 +13,7 @@ from runbook_lib import gateway, launchd
 from runbook_lib.errors import ActionFailed, PlanError
 from runbook_lib.host import Completed
 from runbook_lib.mac import Mac
-from runbook_lib.onmac import script
+from runbook_lib.onmac import function, script
 from runbook_lib.plan import Plan
 from runbook_lib.probes import probe_packages
 from runbook_lib.proposal import Proposal
@@ -75,7 +75,7 @@ def propose_env_file(mac: Mac) -> Proposal:
     )
     return Proposal(
         "write the canary's env file",
-        f"# write the canary's env file\n{functions}\n{script('put_env.sh')}",
+        f"# write the canary's env file\n{functions}\n{function('put_file')}{script('put_env.sh')}",
         args=(section.env_file, launchd.wrapper_path(mac.plan)),
         commands=(f"write {section.env_file} (0600) with {', '.join(section.secrets)}",),
         proof=lambda mac, done: _prove_env(mac, done),
@@ -94,7 +94,7 @@ def _one_line(secret: Secret) -> str:
 
 def _prove_env(mac: Mac, done: Completed) -> Mapping[str, Any]:
     missing = [f"{key} in {file}" for kind, file, key in done.rows(3) if kind == "missing"]
-    if missing or done.fields().get("result") != "written":
+    if missing or done.fields().get("result") not in ("written", "there already"):
         raise ActionFailed(
             f"{mac.host.name}: the canary's env file was not written: missing {', '.join(missing) or done.stderr}"
         )
@@ -148,7 +148,7 @@ def propose_plist(mac: Mac) -> Proposal:
         "# write the canary's plist\n"
         'mkdir -p "$(dirname "$1")" "$2" || return 1\n'
         f"cat >\"$1.next\" <<'END_OF_PLIST'\n{content.decode()}END_OF_PLIST\n"
-        'chmod 644 "$1.next" && plutil -lint "$1.next" && mv -f "$1.next" "$1" && printf \'result\\twritten\\n\'\n',
+        f'plutil -lint "$1.next" || return 1\n{function("put_file")}put_file "$1" 644\n',
         args=(section.plist, section.log_file.rpartition("/")[0]),
         files={section.plist: ("", content.decode())},
         commands=(f"plutil -lint {section.plist}",),

@@ -15,7 +15,7 @@ from runbook_lib.evidence import Run
 from runbook_lib.host import Completed
 from runbook_lib.launchd import Job
 from runbook_lib.mac import Mac
-from runbook_lib.onmac import script
+from runbook_lib.onmac import function, script
 from runbook_lib.proposal import Proposal, sh
 from runbook_lib.verdict import Answer, Check, Hop, passed_if
 
@@ -81,7 +81,7 @@ def prepare_tools(mac: Mac) -> Proposal:
         "# put the runbook's tools on the Mac\n"
         'umask 077\nmkdir -p "$1/bin" "$1/snapshots" && chmod 700 "$1" || return 1\n'
         f"cat >\"$2.next\" <<'END_OF_WRAPPER'\n{script('with-env.sh')}END_OF_WRAPPER\n"
-        'chmod 755 "$2.next" && mv -f "$2.next" "$2" && printf \'result\\twritten\\n\'\n',
+        f'{function("put_file")}put_file "$2" 755\n',
         args=(folder, wrapper),
         commands=(f"mkdir -p {folder}/bin", f"write {wrapper}"),
         undo=f"rm -r {folder}",
@@ -98,19 +98,23 @@ def propose_snapshot(mac: Mac, name: str) -> Proposal:
     directory = f"{plan.host.runbook_dir}/snapshots/{name}"
     nginx_dir = plan.nginx.conf.rpartition("/")[0]
     states = [g.state_dir for g in plan.gateways.values()]
+    keep = []
+    for who, section in plan.gateways.items():
+        keep += [f"keep_file {who} {sh(section.plist)}", f"keep_file {who} {sh(section.env_file)}"]
+        beside = sh(section.env_file.rpartition("/")[0])  # the wrapper that OpenClaw's installer put there
+        keep += [f'for file in {beside}/*.sh; do [ ! -e "$file" ] || keep_file {who} "$file"; done']
+        keep += [f"keep_state {who} {sh(section.state_dir, *gateway.command(plan, section))} || return 1"]
+    keep += [f"keep_file nginx {sh(plan.nginx.plist)}", f"keep_nginx {sh(nginx_dir)} || return 1"]
     lines = [
         f"snap={sh(directory)}",
         script("take_snapshot.sh"),
+        *(["taken_already && return 0"] if _answer_lost(mac) else []),
         f"room {sh(*states, nginx_dir)} || {{ printf 'result\\tno room\\n'; return 0; }}",
-        'mkdir -p "$snap" || return 1',
+        'rm -rf "$snap" && mkdir -p "$snap" || return 1',  # half a snapshot of this run, left by a cut or a crash
+        *("keep() {", *keep, "}"),
+        'keep >"$snap/report.next" || { cat "$snap/report.next"; return 1; }',
+        "finish",
     ]
-    for who, section in plan.gateways.items():
-        lines += [f"keep_file {who} {sh(section.plist)}", f"keep_file {who} {sh(section.env_file)}"]
-        beside = sh(section.env_file.rpartition("/")[0])  # the wrapper that OpenClaw's installer put there
-        lines += [f'for file in {beside}/*.sh; do [ ! -e "$file" ] || keep_file {who} "$file"; done']
-        lines += [f"keep_state {who} {sh(section.state_dir, *gateway.command(plan, section))} || return 1"]
-    lines += [f"keep_file nginx {sh(plan.nginx.plist)}", f"keep_nginx {sh(nginx_dir)} || return 1"]
-    lines += ['rm -rf "$snap/scratch"', "printf 'result\\tkept\\n'"]
     return Proposal(
         f"take snapshot {name}",
         "# take a snapshot\n" + "\n".join(lines),
@@ -125,6 +129,12 @@ def propose_snapshot(mac: Mac, name: str) -> Proposal:
     )
 
 
+def _answer_lost(mac: Mac) -> bool:
+    """Nobody has judged since the last change: what is there already may be the snapshot."""
+    last = mac.ledger.last("intent", "verdict")
+    return last is not None and last["event"] == "intent"
+
+
 def _parse(mac: Mac, directory: str, done: Completed) -> Snapshot:
     result = done.fields().get("result")
     if result == "no room":
@@ -134,7 +144,7 @@ def _parse(mac: Mac, directory: str, done: Completed) -> Snapshot:
             f"state), {int(available) // 1024} MiB free; nothing was written. Make room or move host.runbook_dir"
         )
     failed = [row for row in done.rows(4) if row[0] == "state" and row[2] == "failed"]
-    if failed or result != "kept":
+    if failed or result not in ("kept", "there already"):
         said = "; ".join(f"{row[1]}: {row[3]}" for row in failed) or done.stderr
         raise ActionFailed(f"{mac.host.name}: the snapshot is not whole: {mac.vault.redact(said)}")
     took = {row[1]: (float(row[2]), float(row[3])) for row in done.rows(4) if row[0] == "took"}

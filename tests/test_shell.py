@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook_lib.onmac import script
+from runbook_lib.onmac import function, script
 from runbook_lib.plan import Plan
 from runbook_lib.weight import propose_files
 
@@ -278,7 +278,12 @@ def test_put_env_writes_a_private_file_or_none(tmp_path: Path) -> None:
     def ask(shell: str, *keys: str) -> Answer:
         target = str(tmp_path / shell / "canary.env")
         lines = "".join(f"NAME_{key}\\t{source}\\t{key}\\n" for key in keys)
-        return run(shell, f"from_mac() {{ printf '{lines}'; }}\n{from_here}{script('put_env.sh')}", target, wrapper)
+        return run(
+            shell,
+            f"from_mac() {{ printf '{lines}'; }}\n{from_here}{function('put_file')}{script('put_env.sh')}",
+            target,
+            wrapper,
+        )
 
     written = in_every_shell(lambda shell: ask(shell, "SHARED"))
     missing = in_every_shell(lambda shell: ask(shell, "SHARED", "ABSENT"))
@@ -288,6 +293,37 @@ def test_put_env_writes_a_private_file_or_none(tmp_path: Path) -> None:
         assert target.read_text() == "OWN='v'\nNAME_SHARED='s 1'\n"
         assert (target.stat().st_mode & 0o777, target.parent.stat().st_mode & 0o777) == (0o600, 0o700)
         assert list(target.parent.iterdir()) == [target]
+
+
+def test_put_file_writes_what_is_not_there_yet(tmp_path: Path) -> None:
+    """The same file with the same mode stays the same file; another text or another mode is put in its place."""
+
+    def ask(shell: str, text: str, mode: str) -> Answer:
+        path = tmp_path / shell / "file"
+        put(path.with_name("file.next"), text)
+        answer = run(shell, function("put_file") + 'put_file "$@"\n', str(path), mode)
+        assert (path.read_text(), oct(path.stat().st_mode)[-3:], len(list(path.parent.iterdir()))) == (text, mode, 1)
+        return answer
+
+    asked = [("a", "600"), ("a", "600"), ("b", "600"), ("b", "644")]
+    said = [in_every_shell(lambda shell, text=text, mode=mode: ask(shell, text, mode)) for text, mode in asked]
+    assert said == [f"result\t{answer}\n" for answer in ("written", "there already", "written", "written")]
+
+
+def test_take_snapshot_is_told_again_within_the_hour(tmp_path: Path) -> None:
+    """A whole snapshot is not taken twice; half of one, one that failed, or an old one is no snapshot."""
+    text = f"snap='{tmp_path}/snap'\n{script('take_snapshot.sh')}\n"
+    report = tmp_path / "snap/report"
+    put(tmp_path / "snap/report.next", "state\tprimary\tfailed\twhy\n")
+    assert run("dash", f"{text}finish").stdout.endswith("result\tkept\n")
+    assert not report.exists()
+    put(tmp_path / "snap/report.next", "state\tprimary\tkept\n")
+    assert run("dash", f"{text}finish").stdout.endswith("result\tkept\n")
+    again = in_every_shell(lambda shell: run(shell, f"{text}taken_already || return 7"))
+    assert again == "state\tprimary\tkept\nresult\tthere already\n"
+    hour_ago = time.time() - 3700
+    os.utime(report, (hour_ago, hour_ago))
+    assert {run(shell, f"{text}taken_already || return 7").returncode for shell in SHELLS} == {7}
 
 
 def test_take_snapshot_copies_hashes_and_checks(tmp_path: Path) -> None:

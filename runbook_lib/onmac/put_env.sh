@@ -1,6 +1,6 @@
 # write the canary's env file, 0600
 # $1 env file, $2 the env wrapper. The caller defines from_mac (NAME FILE KEY a line) and from_here (NAME=VALUE lines)
-# as functions. Where a value is missing, the file is left as it was.
+# and put_file as functions. Where a value is missing, the file is left as it was.
 umask 077
 mkdir -p "$(dirname "$1")" && chmod 700 "$(dirname "$1")" && from_here >"$1.next" || return 1
 missing=$(from_mac | while IFS='	' read -r name file key; do
@@ -13,4 +13,4 @@ if [ -n "$missing" ]; then
     printf '%s\n' "$missing"
     return 0
 fi
-chmod 600 "$1.next" && mv -f "$1.next" "$1" && printf 'result\twritten\n'
+put_file "$1" 600

@@ -2,6 +2,19 @@
 # The caller sets $snap (a new directory), $needs (paths whose size counts) and then calls the functions below.
 umask 077
 
+# The same snapshot, taken within the hour: told again, not taken again.
+taken_already() {
+    [ -n "$(find "$snap/report" -mmin -60 2>/dev/null)" ] && cat "$snap/report" && printf 'result\tthere already\n'
+}
+
+# The report last: a snapshot without it is half of one.
+finish() {
+    rm -rf "$snap/scratch"
+    cat "$snap/report.next"
+    grep -q '^state	[^	]*	failed' "$snap/report.next" || mv -f "$snap/report.next" "$snap/report"
+    printf 'result\tkept\n'
+}
+
 # Is there room? A backup, its restored copy and as much again, or nothing is written.
 room() {
     needed=0
