@@ -27,7 +27,7 @@ class GatewayKind(StrEnum):
 
 Gateway = Annotated[GatewayKind, typer.Option(help="the stand-in, or OpenClaw itself")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
-Regions = Annotated[list[str], typer.Argument(help="regions, as in parameters/<region>.yaml")]
+Dask = Annotated[str | None, typer.Option(help="address of a Dask scheduler that has the work done")]
 LAB = Path(".lab")
 
 
@@ -49,18 +49,24 @@ def plan(region: str, as_json: Json = False) -> None:
 
 @app.command()
 def run(
-    regions: Regions,
+    regions: Annotated[list[str], typer.Argument(help="regions; `hk : jp kr` is two waves")],
+    waves: Annotated[bool, typer.Option("--waves", help="the first region alone, then the rest")] = False,
     through: Annotated[int, typer.Option(min=1, max=8, help="stop after this step")] = 8,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show every change and make none")] = False,
+    dask: Dask = None,
     as_json: Json = False,
 ) -> None:
     """Run the next steps that may run; stops at gates, goes on where it stopped when run again."""
     from runbook_lib.kernels import SHARED
 
     SHARED.start()  # it imports what notebooks import while we do
-    from runbook_lib.rollout import run_regions
+    from runbook_lib.live import Board
+    from runbook_lib.waves import parse_waves, run_waves
+    from runbook_lib.workers import workers
 
-    outcomes = run_regions(regions, (lambda text: None) if as_json else say, through, dry_run)
+    parsed = parse_waves(regions, waves)
+    with workers(dask) as executor, Board(parsed, (lambda text: None) if as_json else say) as board:
+        outcomes = run_waves(parsed, executor, board.show, through, dry_run)
     answer([vars(o) for o in outcomes], as_json, lambda: "\n".join(_line(o) for o in outcomes))
     raise typer.Exit(max((o.exit_code for o in outcomes), key=(0, 3, 1).index))
 
@@ -70,12 +76,24 @@ def _line(outcome: Any) -> str:
 
 
 @app.command()
-def status(regions: Annotated[list[str] | None, typer.Argument()] = None, as_json: Json = False) -> None:
-    """Every region: step, verdict, weight."""
+def approve(
+    region: str, why: Annotated[str, typer.Option(help="goes into the ledger, with your name and what you approve")]
+) -> None:
+    """Let the step that waits at a gate run; holds for the evidence there is now, and not for ever."""
     from runbook_lib import rollout
 
+    event = rollout.approve(region, why)
+    until = event["detail"]["expires_at"]
+    say(f"{region}: {event['what']} until {until}; go on with: rollout run {region}")
+
+
+@app.command()
+def status(regions: Annotated[list[str] | None, typer.Argument()] = None, as_json: Json = False) -> None:
+    """Every region: step, verdict, weight."""
+    from runbook_lib.status import status as status_of
+
     known = sorted(p.stem for p in (parameters.project_root() / "parameters").glob("*.yaml"))
-    table = rollout.status(regions or known)
+    table = status_of(regions or known)
     answer(table.to_dict("records"), as_json, lambda: text_table(table))
 
 

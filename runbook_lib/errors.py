@@ -10,8 +10,10 @@ RunbookError
 │   └── CommandTimeout       the connection is fine, the command took too long
 ├── CommandFailed        the Mac answered: a command's exit code was not 0       exit 1
 ├── ActionFailed         a change was refused or could not be proven; it was undone as the message says   exit 1
+├── WorkersUnreachable   there is no cluster that could do the work              exit 2
 └── GateClosed           the runbook stops here
     ├── StepNotReady         the step before has not passed                      exit 3
+    ├── GateWaiting          a person has to approve, or there is nothing to approve   exit 3
     ├── StepFailed           the verdict is fail                                 exit 1
     └── StepInconclusive     the verdict is inconclusive                         exit 3
 """
@@ -74,11 +76,19 @@ class ActionFailed(RunbookError):
     pass
 
 
+class WorkersUnreachable(RunbookError):
+    exit_code = 2
+
+
 class GateClosed(RunbookError):
     pass
 
 
 class StepNotReady(GateClosed):
+    exit_code = 3
+
+
+class GateWaiting(GateClosed):
     exit_code = 3
 
 

@@ -67,6 +67,8 @@ def execute(notebook: str, parameters: Mapping[str, Any], folder: Path) -> str:
                 record.publish()
                 write_whole(target.with_suffix(".html"), as_html(record.nb, notebook))
         raise_if_stopped()
+        if record.stopped_by:
+            raise SystemExit(128 + record.stopped_by)
         if not error and record.unfinished:
             reason = record.reason or "a cell ended the notebook"
             error = f"{reason}; {record.unfinished} cells did not run to their end"
@@ -118,6 +120,12 @@ def stoppable() -> Iterator[None]:
             signal.signal(signum, handler)
         if before:
             _stopped_by.clear()
+
+
+def stop_in(folder: Path) -> None:
+    """Stop what executes into a folder, as SIGTERM would."""
+    for record in [record for record in list(_running) if folder in record.path.parents and not record.stopped_by]:
+        record.stop(signal.SIGTERM)
 
 
 def raise_if_stopped() -> None:

@@ -6,6 +6,7 @@ A channel that was never heard to ring is not a channel: delivered is half of it
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,24 +14,25 @@ from contextlib import contextmanager
 import apprise
 import httpx
 
+from runbook_lib.plan import Severity
 from runbook_lib.verdict import Answer, Check, Hop
 
 POLL_S = 1.0
-NOTIFY_TYPES = {
-    Answer.PASS: apprise.NotifyType.SUCCESS,
-    Answer.INCONCLUSIVE: apprise.NotifyType.WARNING,
-    Answer.FAIL: apprise.NotifyType.FAILURE,
-}
+_one_send = threading.Lock()  # or one would let apprise log while another sends
+UNKNOWN_URL = "this is not a URL that apprise knows; try it with the apprise command"
 
 
-def notify_type(severity: Answer | None) -> apprise.NotifyType:
-    """apprise's severity of an answer; None is plain information, such as a gate that waits."""
-    return apprise.NotifyType.INFO if severity is None else NOTIFY_TYPES[severity]
+def send(url: str, title: str, body: str, severity: Severity) -> str:
+    """Send to an apprise URL, a resolved secret; answers what went wrong, empty where the channel took it."""
+    with _quiet_apprise():
+        channel = apprise.Apprise()
+        if not channel.add(url):
+            return UNKNOWN_URL
+        taken = channel.notify(title=title, body=body, notify_type=apprise.NotifyType(severity))
+    return "" if taken else "the channel did not take it"
 
 
-def page_incident(
-    notify_url: str | None, title: str, body: str, page_id: str, severity: Answer | None = Answer.FAIL
-) -> Check:
+def page_incident(notify_url: str | None, title: str, body: str, page_id: str) -> Check:
     """Send one page; `page_id` stands in it, to be confirmed by.
 
     Pass: the channel took it. Fail: it did not, or is no channel at all. Inconclusive: no channel is set.
@@ -41,14 +43,12 @@ def page_incident(
         reason = f"page {page_id} was not sent: no channel is set"
         return Check(name, Answer.INCONCLUSIVE, reason, Hop.RUNBOOK, remedy="set incident.notify")
     started = time.monotonic()
-    with _quiet_apprise():
-        channel = apprise.Apprise()
-        if not channel.add(notify_url):
-            reason = f"page {page_id} was not sent: incident.notify is not a URL that apprise knows"
-            return Check(name, Answer.FAIL, reason, Hop.RUNBOOK, remedy="try it with the apprise command")
-        taken = channel.notify(title=title, body=f"{body}\n\npage id: {page_id}", notify_type=notify_type(severity))
+    wrong = send(notify_url, title, f"{body}\n\npage id: {page_id}", "failure")
     took_s = time.monotonic() - started
-    if not taken:
+    if wrong == UNKNOWN_URL:
+        reason = f"page {page_id} was not sent: incident.notify is not a URL that apprise knows"
+        return Check(name, Answer.FAIL, reason, Hop.RUNBOOK, remedy="try it with the apprise command")
+    if wrong:
         reason = f"the channel did not take page {page_id} ({took_s:.1f} s)"
         remedy = "page by hand now; then try incident.notify with the apprise command"
         return Check(name, Answer.FAIL, reason, Hop.PATH, took_s, unit="s", remedy=remedy)
@@ -94,8 +94,9 @@ def _ask(client: httpx.Client, url: httpx.URL) -> str:
 def _quiet_apprise() -> Iterator[None]:
     """apprise logs a URL it cannot read in full, secrets included."""
     logger = logging.getLogger("apprise")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
+    with _one_send:
+        before, logger.disabled = logger.disabled, True
+        try:
+            yield
+        finally:
+            logger.disabled = before

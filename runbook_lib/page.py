@@ -36,7 +36,10 @@ CHECKLIST = [  # the article's eight steps
 
 @dataclass(frozen=True)
 class StepRow:
-    """The latest attempt of one step. `state` is an answer, "stopped" (a change failed), "running" or "not run"."""
+    """The latest attempt of one step.
+
+    `state` is an answer, "stopped" (a change failed), "waits" (for a person), "approved", "running" or "not run".
+    """
 
     step: str
     title: str
@@ -118,12 +121,21 @@ def _step(run_dir: Path, step: str, title: str, events: list[Event]) -> StepRow:
     verdict, closed = last.get("verdict"), last.get("step_closed")
     end = closed or verdict
     failed = attempt[-1] if attempt[-1]["event"] == "failed" else None
-    state, hop, reason = _answer(verdict, closed, failed)
+    state, hop, reason = _at_gate(attempt[-1]) or _answer(verdict, closed, failed)
     started_at = attempt[0]["at"]
     duration_s = (_time(end["at"]) - _time(started_at)).total_seconds() if end else None
     made = (run_dir / f"{step}{kind}" for kind in (".html", ".ipynb"))
     link = next((quote(file.name) for file in made if file.exists()), "")
     return StepRow(step, title, state, max(1, len(opened)), started_at, duration_s, hop, reason, link)
+
+
+def _at_gate(event: Event) -> tuple[str, str, str] | None:
+    """State, no hop, and reason of a step that has not begun because a person is asked first."""
+    if event["event"] == "gate_waiting":
+        return "waits", "", str(event["detail"]["reason"])
+    if event["event"] == "approved":
+        return "approved", "", f"{event['who']}: {event['detail']['why']}"
+    return None
 
 
 def _answer(verdict: Event | None, closed: Event | None, failed: Event | None) -> tuple[str, str, str]:

@@ -22,7 +22,7 @@ Lines = dict[Where, int]
 STEP_PARAMETERS = {"again", "dry_run", "restore_primary"}
 PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq", "merge")}
 REFERENCE = "write a reference: env:NAME, keyring:NAME or file:/path/on/the/mac#NAME"
-SECRET_KEYS = {"secrets", "hooks_token", "github_secret", "stripe_secret", "notify", "probe_headers"}
+SECRET_KEYS = {"secrets", "hooks_token", "github_secret", "stripe_secret", "notify", "url", "probe_headers"}
 LOOKS_SECRET = re.compile(
     r"(sk|pk|rk|gh[a-z]|github_pat|xox[a-z]|whsec|AKIA|eyJ)[-_A-Za-z0-9]{6,}|-----BEGIN|://[^/]*@"
     r"|^(?=[^ ]*\d)(?=[^ ]*[A-Za-z])[A-Za-z0-9+=_-]{24,}$"
@@ -67,6 +67,9 @@ EXAMPLES = {
     "notify": "keyring:openclaw-incident-channel",
     "signing_key": "~/.ssh/id_ed25519",
     "allowed_signers": "~/.ssh/allowed_signers",
+    "before": "[6, 8]",
+    "url": "keyring:openclaw-chat",
+    "severities": "[warning, failure]",
 }
 
 
@@ -360,7 +363,9 @@ def _texts(values: Any, where: Where) -> Iterator[tuple[str, Where]]:
 def _known_keys(where: Where) -> list[str]:
     model: type[BaseModel] = Plan
     for part in where:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        if part not in model.model_fields:
+            continue  # a name of one's own choosing
+        annotation = model.model_fields[part].annotation
         candidates = [annotation, *get_args(annotation)]
         model = next((c for c in candidates if _is_section(c)), Section)
     return list(model.model_fields)

@@ -32,6 +32,7 @@ SecretRef = Annotated[
 ]
 NginxVariable = Annotated[str, StringConstraints(pattern=r"^\$[a-z_][a-z0-9_]*$")]
 UrlPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._~/-]*$")]
+Severity = Literal["info", "success", "warning", "failure"]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$")]
 HeaderValue = Annotated[str, StringConstraints(pattern=r"^[ !#-\[\]-~]*$")]
 
@@ -165,6 +166,23 @@ class EvidenceSection(Section):
     allowed_signers: Annotated[str, StringConstraints(pattern=r"^[~/]")] | None = None
 
 
+class GatesSection(Section):
+    """Before which steps (2 to 8) a person is asked, and how long that answer holds.
+
+    Unset means before the canary gets traffic and before it gets all of it; on a practice Mac, nowhere.
+    """
+
+    before: list[Annotated[int, Field(ge=2, le=8)]] | None = None
+    approval_s: Seconds = 86_400
+
+
+class ChannelSection(Section):
+    """Somebody to tell: an apprise URL, by reference, and what is said there."""
+
+    url: SecretRef
+    severities: Annotated[list[Severity], Field(min_length=1)] = ["success", "warning", "failure"]
+
+
 class Plan(Section):
     """One region's rollout, whole and checked."""
 
@@ -181,6 +199,15 @@ class Plan(Section):
     thresholds: Thresholds = Thresholds()
     incident: IncidentSection = IncidentSection()
     evidence: EvidenceSection = EvidenceSection()
+    gates: GatesSection = GatesSection()
+    notifications: dict[Name, ChannelSection] = {}
+
+    @property
+    def gated_steps(self) -> list[int]:
+        """The numbers of the steps that a person has to approve."""
+        if self.gates.before is None:
+            return [] if self.is_practice else [6, 8]
+        return self.gates.before
 
     @property
     def gateways(self) -> dict[str, GatewaySection]:
@@ -200,7 +227,8 @@ class Plan(Section):
     def secret_references(self) -> set[str]:
         """Every secret that the plan names."""
         both = {reference for gateway in self.gateways.values() for reference in gateway.secrets.values()}
-        return both | self.shared_references | ({self.incident.notify} if self.incident.notify else set())
+        told = {channel.url for channel in self.notifications.values()}
+        return both | told | self.shared_references | ({self.incident.notify} if self.incident.notify else set())
 
     @property
     def is_practice(self) -> bool:

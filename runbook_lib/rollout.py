@@ -1,24 +1,23 @@
-"""Running a rollout: which step may run next, its notebook executed, the page made anew."""
+"""One region's rollout: which step may run next, its notebook executed, the page made anew, people asked and told."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 import yaml
 
-from runbook_lib import parameters
+from runbook_lib import gates, notifications, parameters
 from runbook_lib.actions import drain
-from runbook_lib.errors import EvidenceError, HostError
+from runbook_lib.errors import EvidenceError, GateWaiting, HostError
 from runbook_lib.evidence import Run
-from runbook_lib.execution import execute, stoppable
+from runbook_lib.execution import execute
 from runbook_lib.filing import file_away, file_unsealed
+from runbook_lib.ledger import Event
 from runbook_lib.mac import Mac
-from runbook_lib.page import summary
+from runbook_lib.plan import Plan
 from runbook_lib.probes import probe_pulse
 from runbook_lib.step import MANAGED_FROM, STEPS
 from runbook_lib.verdict import Answer
@@ -54,13 +53,16 @@ def run_region(
     say: Say,
     through: int = len(STEPS),
     dry_run: bool = False,
-    before_step: Callable[[str], None] = lambda step: None,
+    before_step: Say = lambda step: None,
 ) -> Outcome:
-    """Run a region's next steps until one does not pass or `through` is reached. Raises PlanError before any."""
-    parameters.load(region)
+    """Run a region's next steps until one does not pass, waits for a person, or `through` is reached.
+
+    Raises PlanError before any.
+    """
+    plan = parameters.load(region)
     given = {**_sections(region), "dry_run": dry_run}
     if dry_run:
-        return _run_dry(region, given, say, through)
+        return _run_dry(region, given, say, through, before_step)
     try:
         if sealed := file_unsealed(Run.current(region)):
             say(f"{region:<4} {sealed}")
@@ -68,6 +70,8 @@ def run_region(
         return Outcome(region, "", "", Answer.INCONCLUSIVE, str(refused))
     outcome = Outcome(region, "", "", Answer.PASS, "nothing left to do")
     while (name := next_step(Run.current(region))) and STEPS.index(name) < through:
+        if waiting := _at_gate(plan, name, say):
+            return waiting
         before_step(name)
         outcome = run_step(region, name, given, say)
         if outcome.answer is not Answer.PASS or name == STEPS[-1]:
@@ -95,7 +99,38 @@ def run_step(region: str, name: str, given: Mapping[str, Any], say: Say) -> Outc
         error = "; ".join(filter(None, [error, str(refused)]))
     reason = error or "passed"
     say(_progress(region, name, verdict, started, error))
+    _tell(parameters.load(region), run, say)
     return Outcome(region, run.name, name, verdict, reason)
+
+
+def _at_gate(plan: Plan, name: str, say: Say) -> Outcome | None:
+    """That this step waits for a person; None where it does not."""
+    run = Run.current(plan.region)
+    if run is None or name == STEPS[0]:
+        return None
+    why = gates.ask(plan, run, name, STEPS[STEPS.index(name) - 1])
+    if not why:
+        return None
+    file_away(run)
+    say(_progress(plan.region, name, "waits", time.monotonic(), why))
+    _tell(plan, run, say)
+    return Outcome(plan.region, run.name, name, Answer.INCONCLUSIVE, why)
+
+
+def _tell(plan: Plan, run: Run, say: Say) -> None:
+    for failure in notifications.send_due(plan, run):
+        say(failure)
+
+
+def approve(region: str, why: str) -> Event:
+    """A person lets the next step run. Raises GateWaiting where there is nothing to approve."""
+    plan, run = parameters.load(region), Run.current(region)
+    name = next_step(run)
+    if run is None or run.is_closed or name is None or name == STEPS[0]:
+        raise GateWaiting(f"{region} has no open run at a gate, nothing to approve: rollout run {region}")
+    event = gates.approve(plan, run, name, STEPS[STEPS.index(name) - 1], why)
+    file_away(run)
+    return event
 
 
 def _drained_after_death(region: str, name: str) -> str:
@@ -106,32 +141,6 @@ def _drained_after_death(region: str, name: str) -> str:
         return f"the canary could NOT be drained: {lost}"
 
 
-def run_regions(regions: list[str], say: Say, through: int = len(STEPS), dry_run: bool = False) -> list[Outcome]:
-    """Several regions side by side, two at a time; each stops by itself."""
-    for region in regions:
-        parameters.load(region)
-    with stoppable(), ThreadPoolExecutor(max_workers=2) as pool:
-        return list(pool.map(lambda region: run_region(region, say, through, dry_run), regions))
-
-
-def status(regions: list[str]) -> pd.DataFrame:
-    """Every region: region, run, step, verdict, weight_pct, drained, as the ledgers have it."""
-    rows = []
-    for region in regions:
-        run = Run.current(region)
-        if run is None:
-            rows.append((region, "", "", "", 0.0, False))
-            continue
-        steps = summary(run.directory)
-        done = steps[steps["verdict"] != "not run"]
-        last = done.iloc[-1] if len(done) else {"step": "", "verdict": ""}
-        weight = run.ledger().last("weight", "drained")
-        drained = bool(weight and weight["event"] == "drained")
-        pct = 0.0 if weight is None or drained else float(weight["detail"]["weight_pct"])
-        rows.append((region, run.name, last["step"], last["verdict"], pct, drained))
-    return pd.DataFrame(rows, columns=["region", "run", "step", "verdict", "weight_pct", "drained"])
-
-
 def drain_now(region: str, why: str) -> str:
     """The canary at zero, by the drain file; works from every state, with or without a run."""
     plan = parameters.load(region)
@@ -139,7 +148,9 @@ def drain_now(region: str, why: str) -> str:
     with Mac.connect(plan, run.ledger("drain")) as mac:
         drain(mac, why)
         pulse = probe_pulse(mac)
-    return f"{region}: drained; new requests go to primary ({pulse.revision or 'no managed configuration'} is loaded)"
+    failures = notifications.send_due(plan, run)
+    loaded = pulse.revision or "no managed configuration"
+    return "\n".join([f"{region}: drained; new requests go to primary ({loaded} is loaded)", *failures])
 
 
 def roll_back(region: str, say: Say) -> Outcome:
@@ -148,9 +159,10 @@ def roll_back(region: str, say: Say) -> Outcome:
     return run_step(region, "rollback", _sections(region), say)
 
 
-def _run_dry(region: str, given: Mapping[str, Any], say: Say, through: int) -> Outcome:
+def _run_dry(region: str, given: Mapping[str, Any], say: Say, through: int, before_step: Say) -> Outcome:
     run = Run.rehearsal(region)
     for name in STEPS[:through]:
+        before_step(name)
         started = time.monotonic()
         error = execute(name, given, run.directory)
         say(_progress(region, name, "stopped" if error else "dry run", started, error))

@@ -219,10 +219,10 @@ def _hook_queue(plan: Plan) -> Iterator[Mistake]:
 
 
 def _practice(plan: Plan) -> Iterator[Mistake]:
-    if plan.is_practice and plan.region != "lab":
+    if plan.is_practice and plan.region.partition("-")[0] != "lab":
         yield (
             ("host", "practice_mac"),
-            f"region {plan.region} is not the lab; leave it out, only parameters/lab.yaml may name a practice Mac",
+            f"region {plan.region} is not the lab; leave it out, only lab or lab-{plan.region} may name a practice Mac",
         )
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from runbook_lib import manifest, parameters, report
+from runbook_lib import gates, manifest, parameters, report
 from runbook_lib.actions import apply, drain
-from runbook_lib.errors import StepFailed, StepInconclusive, StepNotReady
+from runbook_lib.errors import GateWaiting, StepFailed, StepInconclusive, StepNotReady
 from runbook_lib.evidence import Run
 from runbook_lib.mac import Mac
+from runbook_lib.plan import Plan
 from runbook_lib.probes import Pulse, probe_pulse, pulse_facts
 from runbook_lib.proposal import Proposal
 from runbook_lib.report import Shown
@@ -153,12 +154,12 @@ def open_step(name: str, namespace: Mapping[str, Any]) -> Step:
     """Open a step with the notebook's parameters: check them, find the run, refuse out of turn, connect.
 
     Raises PlanError before any connection is made, StepNotReady where the step before has not passed or this one has
-    (unless `again` is set), HostError where the Mac cannot be reached.
+    (unless `again` is set), GateWaiting where a person has not approved, HostError where the Mac cannot be reached.
     """
     plan = parameters.from_notebook(namespace)
     dry_run = bool(namespace.get("dry_run", False))
     again = bool(namespace.get("again", False))
-    run = Run.rehearsal(plan.region) if dry_run else _run_for(name, plan.region, again)
+    run = Run.rehearsal(plan.region) if dry_run else _run_for(name, plan, again)
     ledger = run.ledger(name)
     mac = Mac.connect(plan, ledger, dry_run)
     sealed = _seal_before(run, mac)
@@ -167,7 +168,8 @@ def open_step(name: str, namespace: Mapping[str, Any]) -> Step:
     return Step(name, run, mac, sealed)
 
 
-def _run_for(name: str, region: str, again: bool) -> Run:
+def _run_for(name: str, plan: Plan, again: bool) -> Run:
+    region = plan.region
     run = Run.current(region)
     if not again:
         _refuse_a_record(name, region)
@@ -188,6 +190,8 @@ def _run_for(name: str, region: str, again: bool) -> Run:
         raise StepNotReady(
             f"{name} in {region}: {before} has not passed (it says {said}); run it first: rollout run {region}"
         )
+    if why := gates.refusal(plan, run, name, before):
+        raise GateWaiting(f"{region}: {why}")
     return run
 
 

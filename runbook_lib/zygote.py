@@ -43,13 +43,19 @@ WARM = """
     IPython.extensions.storemagic
 """
 COLD = {
+    "live",
     "cli",
     "engine",
     "execution",
     "kernels",
     "lab",
     "record",
+    "notifications",
     "rollout",
+    "status",
+    "watch",
+    "waves",
+    "workers",
     "zygote",
 }  # of ours, what no notebook imports
 

@@ -7,12 +7,13 @@ import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import get_args
 from urllib.parse import parse_qs, urlsplit
 
-import apprise
 import pytest
 
-from runbook_lib.incident import notify_type, page_incident, wait_confirmed
+from runbook_lib.incident import page_incident, send, wait_confirmed
+from runbook_lib.plan import Severity
 from runbook_lib.verdict import Answer, Verdict
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # in an apprise plugin
@@ -117,10 +118,7 @@ def test_no_channel_is_inconclusive():
     assert page_incident(None, "t", "b", "p-22").answer is Answer.INCONCLUSIVE
 
 
-def test_every_answer_has_a_severity():
-    assert [notify_type(a) for a in (None, *Answer)] == [
-        apprise.NotifyType.INFO,
-        apprise.NotifyType.SUCCESS,
-        apprise.NotifyType.WARNING,
-        apprise.NotifyType.FAILURE,
-    ]
+def test_every_severity_arrives_as_it_is(pager: Pager):
+    for severity in get_args(Severity):
+        assert send(pager.notify_url, "t", "b", severity) == ""
+    assert [page["type"] for page in pager.pages] == ["info", "success", "warning", "failure"]

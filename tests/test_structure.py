@@ -21,9 +21,11 @@ LIBRARY = PROJECT / "runbook_lib"
 FLOORS = """
 cli                                                          the verbs people type
 lab.demo                                                     a whole rollout on the practice Mac
+live waves > status workers                                  several regions: who goes when, where, how far they are
 rollout > filing > step execution board > page engine > record kernels zygote
                                                              which step may run, how one runs, what it leaves
 verify > replays > kept                                      every verdict once more, from what was kept
+gates notifications                                          who is asked, and who is told
 report plots console                                         banner, tables, plots; the same on a terminal
 climb rehearsal rollback                                     several changes, with a judgement in between
 dark observation hunt lints validation smoke > collect       what a step asks, and what it makes of the answer

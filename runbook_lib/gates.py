@@ -1,0 +1,81 @@
+"""Gates: before some steps a person is asked, and an answer holds only for the evidence it was given for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+
+from runbook_lib.errors import GateWaiting
+from runbook_lib.evidence import Run
+from runbook_lib.ledger import Event
+from runbook_lib.plan import Plan
+from runbook_lib.verdict import Answer
+
+ANSWERED = ("approved", "drained")  # a drain takes an approval back: who approved had seen a canary that serves
+
+
+def refusal(plan: Plan, run: Run, step: str, before: str) -> str:
+    """Why `step` has to wait for a person; empty where it may run. `before` is the step that the answer rests on."""
+    if int(step[:2]) not in plan.gated_steps:
+        return ""
+    why = _invalid(run, step, before, datetime.now(UTC))
+    return f'{why}; look at {before}, then: rollout approve {plan.region} --why "…"' if why else ""
+
+
+def ask(plan: Plan, run: Run, step: str, before: str) -> str:
+    """As refusal, and the ledger says since when it waits, once for the same evidence."""
+    why = refusal(plan, run, step, before)
+    if why:
+        evidence, ledger = evidence_of(run, before), run.ledger(step)
+        last = ledger.last("gate_waiting", "approved", "step_opened", step=step)
+        if last is None or last["event"] != "gate_waiting" or last["detail"]["evidence"] != evidence:
+            ledger.append("gate_waiting", f"{step} waits for a person", evidence=evidence, reason=why)
+    return why
+
+
+def approve(plan: Plan, run: Run, step: str, before: str, why: str) -> Event:
+    """Record who let `step` run, why, for which evidence and until when.
+
+    Raises GateWaiting where there is nothing to approve: the step has no gate, or what it rests on has not passed.
+    """
+    where = f"{step} in {plan.region}"
+    if int(step[:2]) not in plan.gated_steps:
+        raise GateWaiting(f"{where} has no gate, nothing to approve: rollout run {plan.region}")
+    if not why.strip():
+        raise GateWaiting(f'{where}: an approval says why, and nothing was said; write --why "…"')
+    judged = run.ledger().last("verdict")
+    if judged and judged["detail"]["answer"] == Answer.FAIL:
+        raise GateWaiting(
+            f"{where} cannot be approved: {judged['step']} failed at {judged['at']}. Mend it and execute {before} "
+            f"again, or go back: rollout rollback {plan.region}"
+        )
+    if run.answer(before) != Answer.PASS:
+        said = run.answer(before) or "nothing yet"
+        raise GateWaiting(f"{where} cannot be approved: {before} has not passed (it says {said})")
+    until = datetime.now(UTC) + timedelta(seconds=plan.gates.approval_s)
+    detail = {"why": why, "evidence": evidence_of(run, before), "expires_at": until.isoformat(timespec="seconds")}
+    return run.ledger(step).append("approved", f"{step} may run", before=before, **detail)
+
+
+def evidence_of(run: Run, step: str) -> str:
+    """The hash of a step's last verdict, as it stands in the ledger, and of every file that the step kept."""
+    verdict = run.ledger().last("verdict", step=step)
+    kept = sorted(path for path in (run.directory / "evidence" / step).rglob("*") if path.is_file())
+    files = {str(path.relative_to(run.directory)): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+    return hashlib.sha256(json.dumps([verdict, files], sort_keys=True).encode()).hexdigest()
+
+
+def _invalid(run: Run, step: str, before: str, now: datetime) -> str:
+    said = [e for e in run.ledger().events(*ANSWERED) if e["event"] == "drained" or e["step"] == step]
+    approved = next((event for event in reversed(said) if event["event"] == "approved"), None)
+    if approved is None:
+        return f"{step} waits for a person"
+    given = f"{step} waits for a person: the approval of {approved['who']} at {approved['at']}"
+    if said[-1]["event"] == "drained":
+        return f"{given} is void, the canary was drained after it"
+    if approved["detail"]["evidence"] != evidence_of(run, before):
+        return f"{given} is void, the evidence of {before} has changed since"
+    if datetime.fromisoformat(approved["detail"]["expires_at"]) < now:
+        return f"{given} has expired at {approved['detail']['expires_at']}"
+    return ""

@@ -1,0 +1,70 @@
+"""Who is told of what: an event that somebody should hear of is sent once, and the ledger says that it was."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from runbook_lib.errors import RunbookError
+from runbook_lib.evidence import Run
+from runbook_lib.incident import send
+from runbook_lib.ledger import Event
+from runbook_lib.mac import Mac
+from runbook_lib.plan import Plan, Severity
+from runbook_lib.vault import Vault
+from runbook_lib.verdict import Answer
+
+SEVERITIES: dict[str, Severity] = {
+    "gate_waiting": "info",
+    "lease_ending": "warning",
+    "drained": "failure",
+    "promoted": "success",
+    "failed": "failure",
+}
+
+
+def kind_of(event: Event) -> str:
+    """A key of SEVERITIES; empty for an event that nobody is told of."""
+    if event["event"] == "verdict":
+        return "failed" if event["detail"]["answer"] == Answer.FAIL else ""
+    if event["event"] == "run_closed":
+        return event["what"] if event["what"] == "promoted" else ""
+    return event["event"] if event["event"] in ("gate_waiting", "lease_ending", "drained") else ""
+
+
+def send_due(plan: Plan, run: Run) -> list[str]:
+    """Send what this ledger has and nobody was told of yet; answers a sentence for each that was not taken.
+
+    Each attempt is an event: `notified`, or `not_notified` with the reason. None is repeated, and none stops anything.
+    """
+    if not plan.notifications:
+        return []
+    events = run.ledger().events()
+    told = {e["detail"]["seq"] for e in events if e["event"] in ("notified", "not_notified")}
+    due = [event for event in events if kind_of(event) and event["seq"] not in told]
+    return [failure for event in due for failure in _send(plan, run, event)]
+
+
+def _send(plan: Plan, run: Run, event: Event) -> list[str]:
+    kind, failures = kind_of(event), []
+    severity, title = SEVERITIES[kind], f"{plan.region}: {event['what']}"
+    body = "; ".join(event["detail"].get("reasons", [])) or event["detail"].get("reason", "")
+    body = f"{body or event['detail'].get('why', '')}\n\n{plan.region} {run.name}, {event['who']}, {event['at']}"
+    for name, channel in plan.notifications.items():
+        if severity not in channel.severities:
+            continue
+        ledger, told = run.ledger(), {"seq": event["seq"], "channel": name, "severity": severity}
+        try:
+            with ExitStack() as stack:
+                vault = Vault(None)
+                if channel.url.startswith("file:"):
+                    vault = stack.enter_context(Mac.connect(plan, ledger)).vault
+                url = vault.resolve(channel.url).value
+            wrong = vault.redact(send(url, title, body, severity))
+        except RunbookError as error:
+            wrong = str(error)
+        if wrong:
+            ledger.append("not_notified", f"{name} was not told: {title}", error=wrong, **told)
+            failures.append(f"{plan.region}: {name} ({channel.url}) was not told that {event['what']}: {wrong}")
+        else:
+            ledger.append("notified", f"{name} was told: {title}", **told)
+    return failures

@@ -1,0 +1,55 @@
+"""Regions as waves: how they are written, and what is refused before anything is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.errors import PlanError
+from runbook_lib.waves import parse_waves
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+
+
+@pytest.mark.parametrize(
+    ("words", "first_bakes", "waves"),
+    [
+        ("hk", False, [["hk"]]),
+        ("hk", True, [["hk"]]),
+        ("hk jp kr sg us", False, [["hk", "jp", "kr", "sg", "us"]]),
+        ("hk jp kr sg us", True, [["hk"], ["jp", "kr", "sg", "us"]]),
+        ("hk : jp kr : sg us", False, [["hk"], ["jp", "kr"], ["sg", "us"]]),
+        ("hk jp : kr", True, [["hk", "jp"], ["kr"]]),
+    ],
+)
+def test_regions_as_waves(words: str, first_bakes: bool, waves: list[list[str]]) -> None:
+    assert parse_waves(words.split(), first_bakes) == waves
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (": hk", ["a wave is empty; write e.g. hk : jp kr"]),
+        ("hk :", ["a wave is empty; write e.g. hk : jp kr"]),
+        ("hk : : jp", ["a wave is empty; write e.g. hk : jp kr"]),
+        (":", ["a wave is empty; write e.g. hk : jp kr"]),
+        ("hk jp : hk", ["hk stands there twice"]),
+    ],
+)
+def test_what_cannot_be_waves(words: str, wrong: list[str]) -> None:
+    with pytest.raises(PlanError) as refused:
+        parse_waves(words.split())
+    assert refused.value.mistakes == wrong
+
+
+def test_the_mistakes_of_all_regions_at_once() -> None:
+    with pytest.raises(PlanError) as refused:
+        parse_waves(["hk", "atlantis", ":", "mu", "hk"])
+    said = str(refused.value)
+    assert "hk stands there twice" in said and "'atlantis'" in said and "'mu'" in said
