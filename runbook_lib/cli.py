@@ -13,7 +13,7 @@ import typer
 
 from runbook_lib import parameters
 from runbook_lib.console import text_table
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import EvidenceError, RunbookError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 lab = typer.Typer(no_args_is_help=True, help="The practice Mac: real SSH, nginx and plists on loopback.")
@@ -94,6 +94,19 @@ def status(regions: Annotated[list[str] | None, typer.Argument()] = None, as_jso
 
     known = sorted(p.stem for p in (parameters.project_root() / "parameters").glob("*.yaml"))
     table = status_of(regions or known)
+    answer(table.to_dict("records"), as_json, lambda: text_table(table))
+
+
+@app.command()
+def numbers(region: str, as_json: Json = False) -> None:
+    """What a region's current run took: seconds to ready, to drain, to roll back; memory of each gateway."""
+    from runbook_lib.evidence import Run
+    from runbook_lib.numbers import of_run
+
+    run = Run.current(region)
+    if run is None:
+        raise EvidenceError(f"{region} has no run; start one: rollout run {region}")
+    table = of_run(run)
     answer(table.to_dict("records"), as_json, lambda: text_table(table))
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from runbook_lib.plan import GatewaySection, Plan
 
 READY, STARTED, LIVE, RPC = "/readyz", "/startupz", "/healthz", "/api/v1/admin/rpc"
+ADMIN = "/api/v1/admin/"
+UNATTRIBUTED = "proxy_attribution_required"
 WAKE, AGENT = "/hooks/wake", "/hooks/agent"
 EXIT_CONFIG = 78
 DOWNGRADE = "a state directory that a newer version has migrated never starts with an older one (exit 78)"
@@ -32,8 +34,12 @@ GATEWAY_TOKEN, HOOKS_TOKEN = "OPENCLAW_GATEWAY_TOKEN", "OPENCLAW_HOOKS_TOKEN"
 STATE_DATABASE = "state/openclaw.sqlite"
 
 
+def package(plan: Plan, gateway: GatewaySection) -> str:
+    return f"{gateway.prefix}/node_modules/{plan.runtime.package}"
+
+
 def entry(plan: Plan, gateway: GatewaySection) -> str:
-    return f"{gateway.prefix}/node_modules/{plan.runtime.package}/openclaw.mjs"
+    return f"{package(plan, gateway)}/openclaw.mjs"
 
 
 def environment(gateway: GatewaySection, acts: bool) -> dict[str, str]:
@@ -73,7 +79,7 @@ def config_patch(canary: GatewaySection) -> dict[str, Any]:
 
 def explain(status: int, body: str) -> str:
     """A known refusal in words; empty when the answer is not one."""
-    if status == 403 and "proxy_attribution_required" in body:
+    if status == 403 and UNATTRIBUTED in body:
         return (
             "403 proxy_attribution_required: the gateway does not trust this proxy. Put nginx's address in "
             "gateway.trustedProxies, let nginx set X-Forwarded-For to $remote_addr, and probe through the Mac's "
@@ -90,10 +96,20 @@ def findings(text: str) -> str:
     return "; ".join(messages) or text[-300:].strip()
 
 
-def explain_exit(last_exit: str) -> str:
-    """What launchd's last exit code of a gateway means; empty when it is not one of OpenClaw's own."""
+EXITS_78 = (
+    ("owns gateway-lifecycle", "the state directory is in use by another gateway"),
+    ("newer than this build", DOWNGRADE),
+    ("missing gateway.mode", "the configuration has no gateway.mode"),
+    ("Invalid config", "the configuration is invalid"),
+)
+
+
+def explain_exit(last_exit: str, said: str = "") -> str:
+    """What launchd's last exit code of a gateway means, by the end of its log; empty when it is not OpenClaw's own."""
     if last_exit.startswith("78"):
-        return f"Exit 78: invalid config, the state directory is in use, or {DOWNGRADE}. "
+        known = [meaning for text, meaning in EXITS_78 if text in said]
+        meaning = known[-1] if known else f"invalid config, the state directory is in use, or {DOWNGRADE}"
+        return f"Exit 78: {meaning}. "
     if last_exit == "1":
         return "Exit 1: the port is taken. "
     return ""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from runbook_lib import gateway
+from runbook_lib import gateway, migration
 from runbook_lib.errors import ActionFailed
 from runbook_lib.host import Completed
 from runbook_lib.launchd import EXIT_TIMEOUT_S
@@ -20,8 +19,14 @@ from runbook_lib.proposal import Proposal
 BOOTSTRAP_LIMIT_S = 20
 
 
-def propose_start(mac: Mac, name: str) -> Proposal:
-    """Bootstrap a gateway's job; proven when this very job listens on its port and says it is ready."""
+def propose_start(mac: Mac, name: str, after_stop: bool = False) -> Proposal:
+    """Bootstrap a gateway's job; proven when this very job listens on its port and says it is ready.
+
+    `after_stop`: it runs now, and will have been stopped and given another state by then. Else raises ActionFailed
+    where its binary is older than its state: that never starts.
+    """
+    if not after_stop:
+        migration.refuse_downgrade(mac, name)
     section = mac.plan.gateways[name]
     domain = mac.plan.runtime.launchd_domain
     job = probe_jobs(mac)[name]
@@ -35,18 +40,21 @@ def propose_start(mac: Mac, name: str) -> Proposal:
         ),
         proof=lambda mac, done: _prove_started(mac, name, done),
         undo=f"launchctl bootout {domain}/{section.label}",
-        done_already=f"launchd runs it: {job}" if job.loaded and job.pid else "",
+        done_already=f"launchd runs it: {job}" if job.loaded and job.pid and not after_stop else "",
     )
 
 
 def propose_stop(mac: Mac, name: str) -> Proposal:
-    """Boot a gateway's job out; proven when launchd no longer knows it."""
+    """Boot a gateway's job out; proven when launchd no longer knows it.
+
+    A stopped process is continued, since it could not obey; one that hangs is killed, instead of waiting ExitTimeOut.
+    """
     section = mac.plan.gateways[name]
     domain = mac.plan.runtime.launchd_domain
     return Proposal(
         f"stop {name} ({section.label})",
-        script("stop_job.sh"),
-        args=(domain, section.label, str(EXIT_TIMEOUT_S)),
+        f"# stop {name}\n{script('thaw.sh')}{script('stop_job.sh')}",
+        args=(domain, section.label, str(EXIT_TIMEOUT_S), section.url + gateway.LIVE),
         commands=(f"launchctl bootout {domain}/{section.label}",),
         proof=_prove_stopped,
         undo=f"launchctl bootstrap {domain} {section.plist}",
@@ -56,12 +64,17 @@ def propose_stop(mac: Mac, name: str) -> Proposal:
 
 
 def propose_kickstart(mac: Mac, name: str) -> Proposal:
-    """Restart a gateway's loaded job; proven by a new pid that listens and is ready."""
+    """Restart a gateway's loaded job; proven by a new pid that listens and is ready.
+
+    Raises ActionFailed where its binary is older than its state: that never starts again.
+    """
+    migration.refuse_downgrade(mac, name)
     section = mac.plan.gateways[name]
     target = f"{mac.plan.runtime.launchd_domain}/{section.label}"
     return Proposal(
         f"kickstart {name} ({section.label})",
-        f"# kickstart a job\nlaunchctl kickstart -k {shlex.quote(target)} && printf 'result\\tloaded\\n'\n",
+        f"# restart {name}\n{script('thaw.sh')}{script('restart_job.sh')}",
+        args=(target, section.url + gateway.LIVE),
         commands=(f"launchctl kickstart -k {target}",),
         proof=lambda mac, done: _prove_started(mac, name, done),
         undo="nothing: the same job runs again",
@@ -90,9 +103,16 @@ def _prove_started(mac: Mac, name: str, done: Completed) -> Mapping[str, Any]:
         if waited_s > limit_s or refused:
             raise ActionFailed(
                 f"{mac.host.name}, gateway {name}: not ready after {waited_s:.0f} of {limit_s:g} s "
-                f"({ready['answer']}); launchd: {job}. {gateway.explain_exit(job.last_exit)}Read {section.log_file}"
+                f"({ready['answer']}); launchd: {job}. {gateway.explain_exit(job.last_exit, _last_words(mac, section))}"
+                f"Read {section.log_file}"
             )
         time.sleep(0.3)
+
+
+def _last_words(mac: Mac, section: GatewaySection) -> str:
+    """The end of what a gateway said on standard error before it gave up."""
+    file = f"{section.log_file.removesuffix('.log')}.stderr.log"
+    return mac.host.run('# read the end of a log\ntail -c 4000 "$1" 2>/dev/null\nreturn 0\n', file).stdout
 
 
 def _prove_listener(mac: Mac, section: GatewaySection, pid: int) -> Mapping[str, Any]:
@@ -114,4 +134,5 @@ def _prove_stopped(mac: Mac, done: Completed) -> Mapping[str, Any]:
     fields = done.fields()
     if fields.get("result") != "gone":
         raise ActionFailed(f"{mac.host.name}: {fields.get('detail', done.stderr)}")
-    return {"took_s": round(done.duration_s, 1)}
+    forced: dict[str, Any] = {name: int(fields[name]) for name in ("continued", "killed") if name in fields}
+    return {"took_s": round(done.duration_s, 1), **forced}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import plistlib
 import re
 from dataclasses import dataclass
+from typing import Any
 from xml.parsers.expat import ExpatError
 
 from runbook_lib.plan import GatewaySection, Plan
 
-EXIT_TIMEOUT_S = 330  # OpenClaw drains for up to 315 s; launchd must wait longer before it kills
+DRAIN_S = 315  # how long OpenClaw drains under OPENCLAW_SUPERVISOR_MODE=external
+EXIT_TIMEOUT_S = 330  # launchd must wait longer before it kills
 UNREADABLE = (ExpatError, ValueError, TypeError, AttributeError, LookupError, OverflowError, EOFError)
 """What plistlib raises for content that is no plist, beside its own exception."""
 SHAPES = (
@@ -17,6 +19,8 @@ SHAPES = (
     ("EnvironmentVariables", dict, "a dictionary"),
     ("ExitTimeOut", int, "a whole number of seconds"),
 )
+OWN_KEYS = {"Label", "ProgramArguments", "EnvironmentVariables", "WorkingDirectory", "Comment"}
+OWN_KEYS |= {"StandardOutPath", "StandardErrorPath", "LimitLoadToSessionType"}
 NOT_LOADED = 113  # `launchctl print`: Could not find service
 
 
@@ -84,7 +88,9 @@ def render_plist(plan: Plan, gateway: GatewaySection, entry: str, environment: d
             "KeepAlive": True,
             "ThrottleInterval": 10,
             "ExitTimeOut": EXIT_TIMEOUT_S,
+            "ProcessType": "Interactive",  # as primary's: another type gets less of the CPU
             "Umask": 0o77,
+            "StandardInPath": "/dev/null",
             "StandardOutPath": gateway.log_file.removesuffix(".log") + ".stdout.log",
             "StandardErrorPath": gateway.log_file.removesuffix(".log") + ".stderr.log",
             **({"LimitLoadToSessionType": "Background"} if plan.runtime.launchd_domain.startswith("user/") else {}),
@@ -94,6 +100,30 @@ def render_plist(plan: Plan, gateway: GatewaySection, entry: str, environment: d
 
 def wrapper_path(plan: Plan) -> str:
     return f"{plan.host.runbook_dir}/bin/with-env.sh"
+
+
+def compare_plists(installers: bytes, ours: bytes) -> list[tuple[str, str, str]]:
+    """Key by key what OpenClaw's installer would write and what lies there: (key, installer, plist), texts.
+
+    Only the rules of the job are compared; its program, its paths and its environment are its own.
+    """
+    policy, job = _job(installers), _job(ours)
+    keys = sorted({"ExitTimeOut", *policy, *job} - OWN_KEYS)
+    return [(key, str(policy.get(key, "")), str(job.get(key, ""))) for key in keys]
+
+
+def variable(content: bytes, name: str) -> str:
+    """A variable of a plist's own environment; empty where it is not there."""
+    return str(_job(content).get("EnvironmentVariables", {}).get(name, ""))
+
+
+def _job(content: bytes) -> dict[str, Any]:
+    """A plist's keys; none where it is no plist, which lint_plist says."""
+    try:
+        job = plistlib.loads(content)
+    except (plistlib.InvalidFileException, *UNREADABLE):
+        return {}
+    return job if isinstance(job, dict) else {}
 
 
 def lint_plist(content: bytes, gateway: GatewaySection) -> list[str]:
@@ -120,9 +150,10 @@ def lint_plist(content: bytes, gateway: GatewaySection) -> list[str]:
         found.append(f"OPENCLAW_STATE_DIR is not {gateway.state_dir}")
     if not plist.get("KeepAlive"):
         found.append("KeepAlive is off: launchd will not restart the gateway")
-    if plist.get("ExitTimeOut", 20) < 315:
+    if plist.get("ExitTimeOut", 20) < DRAIN_S:
         found.append(
-            f"ExitTimeOut is {plist.get('ExitTimeOut', 20)} s, OpenClaw drains for up to 315 s; set {EXIT_TIMEOUT_S}"
+            f"ExitTimeOut is {plist.get('ExitTimeOut', 20)} s, OpenClaw drains for up to {DRAIN_S} s; "
+            f"set {EXIT_TIMEOUT_S}"
         )
     named = [
         name for name in plist.get("EnvironmentVariables", {}) if re.search(r"TOKEN|SECRET|API_KEY|PASSWORD", name)

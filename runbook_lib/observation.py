@@ -160,12 +160,35 @@ def judge_traffic(counts: LogCounts, thresholds: Thresholds, weight_pct: float) 
 
 def judge_gateways(samples: pd.DataFrame, thresholds: Thresholds, weight_pct: float) -> list[Check]:
     """What the sentinel sampled: both ready, memory not apart, no backlog."""
-    checks = [_judge_ready(samples, name, hop) for name, hop in (("primary", Hop.PRIMARY), ("canary", Hop.CANARY))]
+    both = (("primary", Hop.PRIMARY), ("canary", Hop.CANARY))
+    checks = [judge_one(samples, name, hop) for judge_one in (_judge_ready, _judge_process) for name, hop in both]
     by_gateway = {str(name): part for name, part in samples.groupby("gateway")}
     rss = {name: part["rss_mb"].dropna().tail(60).mul(2**20).tolist() for name, part in by_gateway.items()}
     checks.append(judge_rss(rss, thresholds, same_weight=weight_pct == 50, needed_count=3))
     backlogs = {name: part["backlog_jobs"].dropna() for name, part in by_gateway.items()}
     return [*checks, *judge_backlog({n: int(b.iloc[-1]) if len(b) else None for n, b in backlogs.items()}, thresholds)]
+
+
+def _judge_process(samples: pd.DataFrame, name: str, hop: Hop) -> Check:
+    """A restart loses queued wakes, accepted runs and the memory of keys, and launchd hides it within seconds.
+
+    A canary that restarts by itself has failed. A primary that does is no yardstick: nothing is said of the canary.
+    """
+    pids = samples.loc[samples["gateway"] == name, "pid"].dropna()
+    count = pids.nunique()
+    answer = Answer.PASS if count == 1 else Answer.FAIL if count and name == "canary" else Answer.INCONCLUSIVE
+    lost = "; it restarted, and lost queued events and its memory of idempotency keys" if count > 1 else ""
+    return Check(
+        f"{name} stays up",
+        answer,
+        f"{name}: {count} processes in {len(pids)} samples{lost}",
+        hop,
+        measured=float(count),
+        threshold=1.0,
+        unit="processes",
+        samples_count=len(pids),
+        remedy=f"find out why in {name}'s log and launchd's last exit; then set the slice again and observe anew",
+    )
 
 
 def _judge_ready(samples: pd.DataFrame, name: str, hop: Hop) -> Check:

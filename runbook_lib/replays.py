@@ -11,12 +11,24 @@ from typing import Any
 
 import pandas as pd
 
-from runbook_lib import climb, dark, install, lints, matrix, observation, rollback, smoke, snapshot, validation
+from runbook_lib import (
+    climb,
+    dark,
+    install,
+    lints,
+    matrix,
+    migration,
+    observation,
+    rollback,
+    smoke,
+    snapshot,
+    validation,
+)
 from runbook_lib.kept import Kept
 from runbook_lib.launchd import Job
 from runbook_lib.probes import pulse_from
 from runbook_lib.verdict import Check
-from runbook_lib.webhooks import judge_replay
+from runbook_lib.webhooks import judge_agent, judge_replay
 
 RECOMPUTED, REJUDGED = "recomputed", "re-judged"
 Replayed = Mapping[str, list[Check]]
@@ -30,12 +42,13 @@ def _snapshot(kept: Kept) -> Replayed:
 
 def _install(kept: Kept) -> Replayed:
     ports = install.judge_ports(kept.plan, kept.table("listeners"))
-    return {REJUDGED: [*ports, *install.judge(kept.plan, kept.table("packages"), kept.table("secrets"))]}
+    installed = install.judge(kept.plan, kept.table("packages"), kept.table("secrets"))
+    return {REJUDGED: [*ports, *installed, *migration.judge(kept.table("schemas"))]}
 
 
 def _validate(kept: Kept) -> Replayed:
-    plist = validation.judge_plist(kept.table("plist"))
-    return {REJUDGED: [*validation.judge(kept.table("validation")), *plist, *lints.judge(kept.table("lints"))]}
+    plists = [*validation.judge_plist(kept.table("plist")), *validation.judge_rules(kept.table("rules"))]
+    return {REJUDGED: [*validation.judge(kept.table("validation")), *plists, *lints.judge(kept.table("lints"))]}
 
 
 def _start_dark(kept: Kept) -> Replayed:
@@ -45,7 +58,8 @@ def _start_dark(kept: Kept) -> Replayed:
 
 def _smoke(kept: Kept) -> Replayed:
     answers = (kept.table(name) for name in ("first", "again", "both"))
-    return {REJUDGED: [*judge_replay(*answers), *smoke.judge_forged(kept.plan, kept.table("forged"))]}
+    others = [*smoke.judge_forged(kept.plan, kept.table("forged")), judge_agent(kept.table("agent"))]
+    return {REJUDGED: [*judge_replay(*answers), *others]}
 
 
 def _raise(kept: Kept) -> Replayed:

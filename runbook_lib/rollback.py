@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from runbook_lib import gateway, jobs, matrix, sentinel
+from runbook_lib import gateway, jobs, matrix, migration, sentinel, suspension
 from runbook_lib.mac import Mac
 from runbook_lib.nginx import Configuration
 from runbook_lib.probes import Pulse, probe_matrix, probe_nginx
@@ -21,9 +21,11 @@ def propose_all(mac: Mac, taken: Snapshot, restore_primary: bool = False) -> lis
     """A rollback after the drain, in order: nginx as in the snapshot, canary and sentinel gone, primary restarted."""
     return [
         propose_nginx(mac, taken),
+        suspension.propose_suspension(mac, "canary"),
         jobs.propose_stop(mac, "canary"),
         sentinel.propose_removal(mac),
         propose_aside(mac, taken),
+        suspension.propose_suspension(mac, "primary"),
         *(propose_primary_state(mac, taken) if restore_primary else [jobs.propose_kickstart(mac, "primary")]),
     ]
 
@@ -83,7 +85,11 @@ def propose_aside(mac: Mac, taken: Snapshot) -> Proposal:
 
 
 def propose_primary_state(mac: Mac, taken: Snapshot) -> list[Proposal]:
-    """Primary's state as it was: only on request, since it forgets every delivery since the snapshot."""
+    """Primary's state as it was: only on request, since it forgets every delivery since the snapshot.
+
+    Raises ActionFailed where primary's binary is older than the snapshot.
+    """
+    migration.refuse_archive(mac, "primary", taken.databases)
     section = mac.plan.primary
     restore = Proposal(
         "restore primary's state",
@@ -100,7 +106,7 @@ def propose_primary_state(mac: Mac, taken: Snapshot) -> list[Proposal]:
         undo=f"move {section.state_dir}.before-rollback-N back",
         timeout_s=600,
     )
-    return [jobs.propose_stop(mac, "primary"), restore, jobs.propose_start(mac, "primary")]
+    return [jobs.propose_stop(mac, "primary"), restore, jobs.propose_start(mac, "primary", after_stop=True)]
 
 
 def probe_hashes(mac: Mac, taken: Snapshot) -> pd.DataFrame:
@@ -123,7 +129,7 @@ def probe_hashes(mac: Mac, taken: Snapshot) -> pd.DataFrame:
 def probe_primary(mac: Mac) -> pd.DataFrame:
     """Primary directly, and the public address from outside, without our configuration in between."""
     token = mac.vault.resolve(mac.plan.webhooks.hooks_token)
-    outside = matrix.ask_from_outside(mac.plan, token)
+    outside = matrix.ask_from_outside(mac.plan, token, matrix.REQUESTS)
     return pd.concat([probe_matrix(mac, ("primary",), through_nginx=False), outside], ignore_index=True)
 
 

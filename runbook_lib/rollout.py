@@ -19,7 +19,7 @@ from runbook_lib.ledger import Event
 from runbook_lib.mac import Mac
 from runbook_lib.plan import Plan
 from runbook_lib.probes import probe_pulse
-from runbook_lib.step import MANAGED_FROM, STEPS
+from runbook_lib.step import BESIDE, MANAGED_FROM, STEPS
 from runbook_lib.verdict import Answer
 
 EXIT_CODES = {Answer.PASS: 0, Answer.FAIL: 1, Answer.INCONCLUSIVE: 3}
@@ -83,7 +83,7 @@ def run_step(region: str, name: str, given: Mapping[str, Any], say: Say) -> Outc
     """Execute one notebook for a region and say how it ended."""
     started = time.monotonic()
     run = Run.current(region)
-    if run is None or run.is_closed:
+    if run is None or (run.is_closed and name not in BESIDE):
         run = Run.start(region)
     error = execute(name, given, run.directory)
     answer = run.answer(name)

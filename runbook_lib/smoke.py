@@ -37,6 +37,16 @@ def judge_forged(plan: Plan, answers: pd.DataFrame) -> list[Check]:
     return [webhooks.judge_forged(answers, gateway.verifies_signatures(plan))]
 
 
+def run_agent(mac: Mac, name: str = "canary") -> pd.DataFrame:
+    """One agent hook, held until its run is done, so that its model has been asked; webhooks.AGENT_COLUMNS."""
+    mac.ledger.append("replayed", f"an agent hook to {name}")
+    if mac.dry_run:
+        return pd.DataFrame(columns=webhooks.AGENT_COLUMNS)
+    token = mac.vault.resolve(mac.plan.webhooks.hooks_token).value
+    with mac.host.http(mac.plan.gateways[name].url, mac.plan.runtime.longest_model_round_trip_s) as client:
+        return webhooks.run_agent(client, token, name)
+
+
 def replay(mac: Mac, sent: list[Delivery], *gateways: str) -> pd.DataFrame:
     """Send every delivery to each of these gateways, recorded in the ledger; columns as in webhooks.replay."""
     answers = []

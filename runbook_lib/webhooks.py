@@ -18,9 +18,12 @@ import httpx
 import pandas as pd
 
 from runbook_lib.errors import PlanError
+from runbook_lib.gateway import AGENT
 from runbook_lib.verdict import Answer, Check, Hop, passed_if
 
 COLUMNS = ["delivery", "provider", "event", "gateway", "status", "run_id", "duration_ms", "error", "wake"]
+AGENT_COLUMNS = ["gateway", "status", "run_id", "completion", "duration_ms", "error"]
+AGENT_MESSAGE = "This is a rollout's smoke test. Answer with the word ok and do nothing else."
 FORGED = "forged"
 REFUSALS = (400, 401, 403)
 _NAMESPACE = uuid.UUID("6b0e4b52-6d0a-5c52-9b64-0f3d1f6c2a11")
@@ -103,6 +106,32 @@ def replay(client: httpx.Client, deliveries: list[Delivery], gateway: str) -> pd
         source = (delivery.name, delivery.provider, delivery.event)
         rows.append((*source, gateway, status, run_id, duration_ms, error, wake))
     return pd.DataFrame(rows, columns=COLUMNS).astype({"status": "Int64", "duration_ms": float})
+
+
+def run_agent(client: httpx.Client, hooks_token: str, gateway: str) -> pd.DataFrame:
+    """One run through /hooks/agent, waited for: AGENT_COLUMNS, one row. Nothing is raised for what goes wrong."""
+    _refuse_unsendable(hooks_token=hooks_token)
+    started, status, run_id, completion = time.perf_counter(), None, "", ""
+    body = {"message": AGENT_MESSAGE, "name": "rollout smoke", "deliver": False, "waitForCompletion": True}
+    try:
+        answer = client.post(AGENT, json=body, headers={"Authorization": f"Bearer {hooks_token}"})
+        status, said = answer.status_code, answer.json() if answer.is_success else {}
+        run_id, completion = str(said.get("runId", "")), str(said.get("completion", {}).get("status", ""))
+        error = "" if answer.is_success else f"{answer.status_code} {answer.text[:200]}"
+    except (httpx.TransportError, ValueError, AttributeError) as failed:
+        error = f"{type(failed).__name__}: {failed}".rstrip(": ")
+    row = (gateway, status, run_id, completion, (time.perf_counter() - started) * 1000, error)
+    return pd.DataFrame([row], columns=AGENT_COLUMNS).astype({"status": "Int64"})
+
+
+def judge_agent(runs: pd.DataFrame) -> Check:
+    """Did the run end well? It shows that the canary's own model credentials work, which no accepted hook does."""
+    name, remedy = "Agent run completed", "ask the canary's log for that run; its model key is its own"
+    if runs.empty:
+        return Check(name, Answer.INCONCLUSIVE, "no agent run was asked for", Hop.CANARY)
+    run = runs.iloc[0]
+    said = f"{run['gateway']}: the agent run ended with {run['completion'] or run['error'] or 'nothing'}"
+    return passed_if(run["completion"] == "ok", name, f"{said} after {run['duration_ms']:,.0f} ms", _hop(runs), remedy)
 
 
 def executions(frame: pd.DataFrame) -> pd.DataFrame:

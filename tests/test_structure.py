@@ -26,13 +26,13 @@ rollout > filing > step execution board > page engine > record kernels zygote
                                                              which step may run, how one runs, what it leaves
 verify > replays > kept                                      every verdict once more, from what was kept
 gates notifications                                          who is asked, and who is told
-report plots console                                         banner, tables, plots; the same on a terminal
+report plots console numbers                                 banner, tables, plots; the same on a terminal
 climb rehearsal rollback                                     several changes, with a judgement in between
 dark observation hunt lints validation smoke > collect       what a step asks, and what it makes of the answer
-install jobs weight snapshot sentinel                        what a step proposes to change
+install jobs suspension weight snapshot sentinel             what a step proposes to change
 probes actions                                               everything ASKED of the Mac, everything that CHANGES it
 analyse > judge > reloads > ratios latency > blame           measurements and thresholds to a verdict
-nginx launchd matrix webhooks incident > gateway             what each thing is: text and frames
+nginx launchd matrix migration webhooks incident > gateway   what each thing is: text and frames
 proposal > mac > vault                                       a connected Mac; a change of it before it is made
 seal > evidence manifest signature > ledger                  the run folder; what was tried, done and proven
 accesslog > .reader .slow > .blocks .counts .detection .stream > .foreign .frames .lines

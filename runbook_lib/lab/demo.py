@@ -1,4 +1,4 @@
-"""The demo: a fresh practice Mac, traffic, and a whole rollout on it; or the same with one fault."""
+"""The demo: a fresh practice Mac, traffic, a whole rollout on it, and the way back; or the same with one fault."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from runbook_lib.lab import faults, traffic
 from runbook_lib.lab.kinds import Name
 from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.mac import Mac
+from runbook_lib.numbers import of_run
 from runbook_lib.page import summary
 from runbook_lib.probes import probe_pulse
-from runbook_lib.rollout import Outcome, run_region
+from runbook_lib.rollout import Outcome, roll_back, run_region
 from runbook_lib.step import STEPS
+from runbook_lib.verdict import Answer
 
 TRAFFIC_LIMIT_S = 1200.0
 Say = Callable[[str], None]
 
 
 def run_demo(root: Path, gateway: Name, fault: str | None, say: Say, keep: bool = False) -> Outcome:
-    """Roll a canary out on a fresh practice Mac; `fault` is injected before the step where it bites."""
+    """Roll a canary out on a fresh practice Mac, and back again; `fault` is injected before the step where it bites."""
     mac = PracticeMac(root, gateway, say)
     mac.down()
     if (old := Run.current("lab")) and not old.is_closed:
@@ -37,6 +39,7 @@ def run_demo(root: Path, gateway: Name, fault: str | None, say: Say, keep: bool 
         traffic.start(mac.layout, mac.kind.rate, TRAFFIC_LIMIT_S)
         outcome = run_region("lab", say, before_step=before_step)
         weight_pct = _weight_pct()
+        back = roll_back("lab", say) if outcome.answer is Answer.PASS else outcome
         sent = traffic.stop(mac.layout)
         faults.clear(mac)
     finally:
@@ -45,10 +48,11 @@ def run_demo(root: Path, gateway: Name, fault: str | None, say: Say, keep: bool 
     run = Run.current("lab")
     if run is not None:
         say(f"\n{text_table(summary(run.directory))}\n")
+        say(f"{text_table(of_run(run))}\n")
         say(f"page: {run.directory / 'index.html'}")
     say(f"traffic: {sent.get('sent', 0)} webhooks sent, {sent.get('ok', 0)} answered 2xx")
     say(f"canary's weight: {weight_pct:g} %, verdict: {outcome.answer}" + (f", {outcome.reason}" if fault else ""))
-    return outcome
+    return outcome if back.answer is Answer.PASS else back
 
 
 def _weight_pct() -> float:

@@ -55,6 +55,11 @@ class Layout:
         return self.root / "run"
 
     @property
+    def thinking(self) -> Path:
+        """There while the model thinks."""
+        return self.run / "thinking"
+
+    @property
     def registry(self) -> Path:
         return self.root / "registry"
 

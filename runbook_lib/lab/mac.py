@@ -115,7 +115,7 @@ class PracticeMac:
         with listener:
             self._note(base_port=found.base, gateway=self.asked.name)
             pages = self.layout.run / "pages.jsonl"
-            words = ["-m", "runbook_lib.lab.outside", str(self.layout.registry), str(pages)]
+            words = ["-m", "runbook_lib.lab.outside", str(self.layout.registry), str(pages), str(self.layout.thinking)]
             processes.start(self.layout.run, "outside", [sys.executable, *words], pass_fd=listener.fileno())
 
     def _install(self) -> None:

@@ -2,16 +2,18 @@
 
 POST /notify        apprise's json://: the page is stored
 GET  /pages?id=ID   200 once a page holding ID arrived, else 404; without id, every page
-POST /v1/chat/completions   the model of agent runs: it answers "ok" at once
+POST /v1/chat/completions   the model of agent runs: it answers "ok", at once or after "think for 5 s"
 GET  /npm/NAME      the registry's document on a package; /npm/NAME/-/FILE.tgz the package
 """
 
 from __future__ import annotations
 
 import json
+import re
 import socket
 import sys
 import threading
+import time
 import urllib.parse
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +23,7 @@ from typing import Any
 from runbook_lib.lab import npm
 
 LONGEST_PAGE_BYTES = 1 << 20
+LONGEST_THOUGHT_S = 60
 
 
 def _completion() -> bytes:
@@ -40,6 +43,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     registry: Path
     pages_file: Path
+    thinking: Path
     port: int
     lock = threading.Lock()
 
@@ -51,6 +55,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(size).decode("utf-8", "replace")
         path = urllib.parse.urlsplit(self.path).path
         if path == "/v1/chat/completions":
+            self._think(body)
             return self._answer(HTTPStatus.OK, COMPLETION, "text/event-stream")
         if path != "/notify":
             return self._answer(HTTPStatus.NOT_FOUND, {"error": "not found"})
@@ -61,6 +66,13 @@ class Handler(BaseHTTPRequestHandler):
         with self.lock, self.pages_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(page) + "\n")
         return self._answer(HTTPStatus.OK, {"ok": True})
+
+    def _think(self, asked: str) -> None:
+        """Keep a run in flight for as long as it says; a file is there meanwhile."""
+        if wanted := re.findall(r"think for (\d+) s", asked):
+            self.thinking.touch()
+            time.sleep(min(int(wanted[-1]), LONGEST_THOUGHT_S))
+            self.thinking.unlink(missing_ok=True)
 
     def do_GET(self) -> None:
         address = urllib.parse.urlsplit(self.path)
@@ -98,10 +110,11 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: what arrived is in the pages file."""
 
 
-def serve(registry: Path, pages_file: Path) -> None:
+def serve(registry: Path, pages_file: Path, thinking: Path) -> None:
     """Serve on the listening socket that `up` claimed for us and passed as descriptor 3."""
     claimed = socket.socket(fileno=3)
-    Handler.registry, Handler.pages_file, Handler.port = registry, pages_file, claimed.getsockname()[1]
+    Handler.registry, Handler.pages_file, Handler.thinking = registry, pages_file, thinking
+    Handler.port = claimed.getsockname()[1]
     server = ThreadingHTTPServer(claimed.getsockname(), Handler, bind_and_activate=False)
     server.socket.close()
     server.socket = claimed
@@ -109,4 +122,4 @@ def serve(registry: Path, pages_file: Path) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), Path(sys.argv[2]))
+    serve(*(Path(word) for word in sys.argv[1:4]))

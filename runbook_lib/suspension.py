@@ -1,0 +1,75 @@
+"""A gateway at rest before it is stopped: no new work, nothing in flight, by OpenClaw's own cooperative suspension."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runbook_lib import gateway
+from runbook_lib.errors import ActionFailed
+from runbook_lib.host import Completed
+from runbook_lib.launchd import wrapper_path
+from runbook_lib.mac import Mac
+from runbook_lib.onmac import script
+from runbook_lib.probes import probe_jobs, probe_pulse
+from runbook_lib.proposal import Proposal
+
+ANSWER_S = 30  # two answers that do not come, and the connection
+
+
+def propose_suspension(mac: Mac, name: str) -> Proposal:
+    """Fence a gateway and wait, at most runtime.drain_timeout_s, until nothing is in flight; stop it right after.
+
+    The lease of 120 s is renewed by every question and runs out by itself when nobody asks any more. A gateway that
+    does not answer (frozen, hung) is reported as silent: it cannot be drained, only stopped. Raises ActionFailed
+    where nginx still sends traffic to the canary, and, when applied, where work does not end in time.
+    """
+    plan, section = mac.plan, mac.plan.gateways[name]
+    running = probe_jobs(mac)[name].pid is not None
+    if name == "canary" and running and not mac.dry_run:
+        _refuse_under_traffic(mac)
+    return Proposal(
+        f"suspend {name}",
+        script("suspend_gateway.sh"),
+        args=(
+            section.url + gateway.RPC,
+            wrapper_path(plan),
+            section.env_file,
+            gateway.GATEWAY_TOKEN,
+            f"rollout-{name}",
+            f"{plan.runtime.drain_timeout_s:g}",
+        ),
+        commands=(
+            "openclaw gateway call gateway.suspend.prepare --params '{\"drain\": true}'   # until nothing is in flight",
+        ),
+        proof=lambda mac, done: _prove_quiet(mac, name, done),
+        undo="it takes work again by itself within 120 s",
+        done_already="" if running else "it does not run",
+        timeout_s=plan.runtime.drain_timeout_s + ANSWER_S,
+    )
+
+
+def _refuse_under_traffic(mac: Mac) -> None:
+    weight_pct = probe_pulse(mac).weight_pct
+    if weight_pct > 0:
+        raise ActionFailed(
+            f"{mac.host.name}, nginx: {weight_pct:g} % of new requests go to the canary; nothing was changed. Cut its "
+            f"traffic first, or they meet a closed door: rollout drain {mac.plan.region}"
+        )
+
+
+def _prove_quiet(mac: Mac, name: str, done: Completed) -> Mapping[str, Any]:
+    fields = done.fields()
+    result, waited_s = fields.get("result", ""), int(fields.get("waited_s", 0))
+    where = f"{mac.host.name}, gateway {name}"
+    if result == "busy":
+        raise ActionFailed(
+            f"{where}: still busy after {waited_s} of {mac.plan.runtime.drain_timeout_s:g} s: {fields['blockers']}. "
+            "It takes work again. End those runs or raise runtime.drain_timeout_s, then do this again"
+        )
+    if result not in ("ready", "silent"):
+        raise ActionFailed(
+            f"{where}: cannot be suspended: {mac.vault.redact(fields.get('detail', done.stderr))}. Is the plugin "
+            f"admin-http-rpc on, and {gateway.GATEWAY_TOKEN} its token?"
+        )
+    return {"drained": result == "ready", "waited_s": waited_s, "renewed_count": max(0, int(fields["asked"]) - 1)}
