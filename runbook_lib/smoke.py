@@ -43,7 +43,8 @@ def run_agent(mac: Mac, name: str = "canary") -> pd.DataFrame:
     if mac.dry_run:
         return pd.DataFrame(columns=webhooks.AGENT_COLUMNS)
     token = mac.vault.resolve(mac.plan.webhooks.hooks_token).value
-    with mac.host.http(mac.plan.gateways[name].url, mac.plan.runtime.longest_model_round_trip_s) as client:
+    patience_s = max(mac.plan.runtime.longest_model_round_trip_s, mac.plan.host.command_timeout_s)
+    with mac.host.http(mac.plan.gateways[name].url, patience_s) as client:
         return webhooks.run_agent(client, token, name)
 
 
