@@ -171,6 +171,23 @@ def verify(
     raise typer.Exit(EXIT_CODES[found.answer])
 
 
+@app.command()
+def rehearse(
+    region: str,
+    log: Annotated[list[Path], typer.Option(help="a file of the log, plain or .gz; once for each of a rotated set")],
+    seed: Annotated[int, typer.Option(min=0, help="another number deals the traffic another way")] = 1,
+    as_json: Json = False,
+) -> None:
+    """What would the gates have done on this log: false alarms, and which injected faults they catch, and when."""
+    from runbook_lib.replay import rehearse as rehearse_log
+    from runbook_lib.rollout import EXIT_CODES
+
+    found = rehearse_log(parameters.load(region), log, seed)
+    tables = (found.faults, found.alarms, found.verdict.table()[["name", "answer", "hop", "reason"]])
+    answer(found.as_json(), as_json, lambda: "\n".join(map(text_table, tables)))
+    raise typer.Exit(EXIT_CODES[found.verdict.answer])
+
+
 @lab.command("up")
 def lab_up(gateway: Gateway = GatewayKind.STANDIN) -> None:
     """Start the practice Mac; quick and quiet when it runs already."""

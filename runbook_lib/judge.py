@@ -26,7 +26,7 @@ from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.names import GATEWAYS
 from runbook_lib.blame import GATEWAY_HOP, Probe, blame
 from runbook_lib.latency import judge_connect, judge_header
-from runbook_lib.ratios import RatioRule, Series, is_over, judge_ratio, percent
+from runbook_lib.ratios import RatioRule, Series, is_over, judge_ratio, over_stretch, percent
 from runbook_lib.reloads import judge_reload
 from runbook_lib.statistics import interval
 from runbook_lib.thresholds import Thresholds
@@ -147,9 +147,10 @@ def _traffic(canary_count: int, total_count: int, thresholds: Thresholds) -> Che
 
 
 def _no_better(canary: Series, primary: Series, thresholds: Thresholds) -> bool:
-    """Whether primary is over the threshold in the canary's minutes too, as far as can be told."""
+    """Whether primary is over the threshold in the canary's bad minutes too, as far as can be told."""
     if not len(canary.ticks):
         return False
+    canary = over_stretch(canary, thresholds)
     same = primary.between(int(canary.ticks[0]), int(canary.ticks[-1]))
     if not is_over(same.events_count, same.trials_count, thresholds.error_ratio_pct):
         return False

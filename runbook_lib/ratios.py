@@ -27,15 +27,12 @@ class Series:
 
     @classmethod
     def of(cls, counts: LogCounts, gateways: Sequence[str], events: str, trials: str) -> Series:
-        hits: dict[int, int] = {}
-        tried: dict[int, int] = {}
-        for gateway in gateways:
-            for found, what in ((hits, events), (tried, trials)):
-                for tick, count in counts.series(gateway, what).items():
-                    found[tick] = found.get(tick, 0) + count
-        ticks = sorted({*hits, *tried})
-        columns = [np.array([found.get(tick, 0) for tick in ticks], np.int64) for found in (hits, tried)]
-        return cls(np.array(ticks, np.int64), columns[0], columns[1], counts.tick_s)
+        found = [counts.series(gateways, what) for what in (events, trials)]
+        ticks = np.union1d(found[0][0], found[1][0])
+        columns = np.zeros((2, len(ticks)), np.int64)
+        for column, (at, count) in zip(columns, found, strict=True):
+            column[np.searchsorted(ticks, at)] = count
+        return cls(ticks, columns[0], columns[1], counts.tick_s)
 
     @property
     def events_count(self) -> int:
@@ -129,6 +126,16 @@ def watch(series: Series, thresholds: Thresholds, window_s: int) -> Excess:
     )
 
 
+def over_stretch(series: Series, thresholds: Thresholds) -> Series:
+    """The stretch that makes judge_ratio fail: the certain one, or the worst window of the plain rule."""
+    if "error_ratio" in thresholds.plain_rules:
+        return series.worst(thresholds.error_window_s)
+    found = watch(series, thresholds, thresholds.error_window_s)
+    if found.certain_at is None:
+        return series
+    return series.between(int(series.ticks[found.since]), int(series.ticks[found.certain_at]))
+
+
 def judge_ratio(rule: RatioRule, series: Series, hop: Hop, thresholds: Thresholds) -> Check:
     """One rule over the whole log: fail, inconclusive or pass, by itself."""
     limit = f"{thresholds.error_ratio_pct:g} %"
@@ -154,7 +161,7 @@ def judge_ratio(rule: RatioRule, series: Series, hop: Hop, thresholds: Threshold
         return check(Answer.INCONCLUSIVE, series, f"no {rule.noun}, so nothing to judge")
     recent = series.last(window_s)
     if rule.rule in thresholds.plain_rules:
-        worst = series.worst(window_s)
+        worst = over_stretch(series, thresholds)
         over = is_over(worst.events_count, worst.trials_count, thresholds.error_ratio_pct)
         answer = Answer.FAIL if over else Answer.PASS if enough else Answer.INCONCLUSIVE
         compared = "over" if over else "not over"
@@ -165,7 +172,7 @@ def judge_ratio(rule: RatioRule, series: Series, hop: Hop, thresholds: Threshold
         )
     found = watch(series, thresholds, window_s)
     if found.certain_at is not None:
-        stretch = series.between(int(series.ticks[found.since]), int(series.ticks[found.certain_at]))
+        stretch = over_stretch(series, thresholds)
         decided_at = clock(int(stretch.ticks[-1]) + 1, series.tick_s)
         return check(
             Answer.FAIL,

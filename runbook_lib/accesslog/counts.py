@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from runbook_lib.accesslog.counting import tick_of
 from runbook_lib.accesslog.cursor import Cursor
@@ -27,6 +29,7 @@ if TYPE_CHECKING:  # pandas takes longer to import than 20,000 lines take to rea
 
 MAGIC = "openclaw log counts 1"
 SAMPLES_COUNT = 5
+NOTHING_COUNTED = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 class LogCounts:
@@ -103,17 +106,16 @@ class LogCounts:
                 first[str(revision)] = min(first.get(str(revision), int(ticks[0])), int(ticks[0]))
         return sorted(first, key=lambda name: (first[name], name))
 
-    def series(self, gateway: str, what: str) -> dict[int, int]:
-        """Tick number -> count of one of TOTALS, all revisions together."""
-        found: dict[int, int] = {}
-        for (_, of, name), ticks, counts in self.ticks.items():
-            if (of, name) == (gateway, what):
-                for tick, count in zip(ticks.tolist(), counts.tolist(), strict=True):
-                    found[tick] = found.get(tick, 0) + count
-        return found
+    def series(self, gateways: Sequence[str], what: str) -> tuple[Ints, Ints]:
+        """Tick numbers in rising order, and how often one of TOTALS was counted in each; all revisions together."""
+        together = Tally()
+        for (_, gateway, name), ticks, counts in self.ticks.items():
+            if gateway in gateways and name == what:
+                together.add((), ticks, counts)
+        return next(((ticks, counts) for _, ticks, counts in together.items()), NOTHING_COUNTED)
 
     def total(self, gateway: str, what: str) -> int:
-        return sum(self.series(gateway, what).values())
+        return int(self.series([gateway], what)[1].sum())
 
     def histograms(self, gateway: str, *metrics: str) -> dict[int, tuple[Ints, Ints]]:
         """Window start in seconds since 1970 -> (milliseconds in rising order, counts), revisions together."""

@@ -30,9 +30,11 @@ class Tally:
         self._sizes: dict[Group, int] = {}
 
     def add(self, group: Group, values: Ints, counts: Ints) -> None:
-        """Add `counts` times each of `values`; values may repeat."""
+        """Add `counts` times each of `values`; values may repeat and come in any order."""
         if not len(values):
             return
+        if (values[1:] <= values[:-1]).any():
+            values, counts = _each_once(values, counts)
         parts = self._parts.setdefault(group, [])
         parts.append((values.astype(np.uint32), _small(counts)))
         size = self._sizes[group] = self._sizes.get(group, 0) + len(values)
@@ -43,12 +45,9 @@ class Tally:
         """The values of a group, each once and in rising order, and their counts."""
         parts = self._parts[group]
         if len(parts) > 1:
-            values, counts = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-            order = np.argsort(values, kind="stable")
-            values = values[order]
-            first = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
-            parts[:] = [(values[first], _small(np.add.reduceat(counts[order], first, dtype=np.int64)))]
-            self._sizes[group] = len(first)
+            values, counts = _each_once(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+            parts[:] = [(values, _small(counts))]
+            self._sizes[group] = len(values)
         return parts[0]
 
     def items(self) -> Iterator[tuple[Group, Ints, Ints]]:
@@ -81,6 +80,14 @@ class Tally:
             values = np.cumsum(rises[position : position + count])
             self.add(tuple(group), values, counts[position : position + count])
             position += count
+
+
+def _each_once(values: npt.NDArray[Any], counts: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Ints]:
+    """The values in rising order, and the sum of the counts of each."""
+    order = np.argsort(values, kind="stable")
+    values = values[order]
+    first = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
+    return values[first], np.add.reduceat(counts[order], first, dtype=np.int64)
 
 
 def _small(counts: Ints) -> npt.NDArray[Any]:
