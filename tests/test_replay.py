@@ -156,8 +156,7 @@ def test_a_log_of_a_few_minutes_is_too_short(lines: list[str], tmp_path: Path) -
         rehearse(PLAN, [written(tmp_path / "short.log", lines[:9000])])
 
 
-def test_the_command(lines: list[str], tmp_path: Path) -> None:
-    log = written(tmp_path / "access.log", lines[:20_000])
+def test_the_command(log: Path) -> None:
     command = [str(Path(sys.executable).parent / "rollout"), "rehearse", "hk"]
     done = subprocess.run([*command, "--log", str(log), "--json"], capture_output=True, text=True, timeout=120)
     told = json.loads(done.stdout)
