@@ -41,7 +41,19 @@ class Kind:
     name: str
     entry: Path
     ready_s: float
-    state_schema: int = 18
+
+    @property
+    def state_schema(self) -> int:
+        return self._schema("state")
+
+    @property
+    def agent_schema(self) -> int:
+        return self._schema("agent")
+
+    def _schema(self, database: str) -> int:
+        """As the package's manifest says, on which the runbook relies before it starts one."""
+        manifest = json.loads((self.entry.resolve().parent / "package.json").read_text())
+        return int(manifest["openclaw"]["schemaVersions"][database])
 
 
 @dataclass

@@ -15,6 +15,7 @@ from mac_fixture import PROJECT, connected, plan_of
 
 from runbook_lib import install, snapshot
 from runbook_lib.actions import apply
+from runbook_lib.lab import npm
 from runbook_lib.lab.kinds import KINDS
 from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.mac import Mac
@@ -50,13 +51,15 @@ def rollout(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             lab.up()
             runtime = {"canary_version": after, "drain_timeout_s": 4}
             with connected(plan_of(lab, runtime=runtime), tmp_path_factory.mktemp("ledger")) as mac:
-                taken = _install(mac)
+                taken = _install(lab, mac)
                 yield Rollout(lab, mac, taken)
         finally:
             lab.down(keep_cache=True)
 
 
-def _install(mac: Mac) -> Snapshot:
+def _install(lab: PracticeMac, mac: Mac) -> Snapshot:
+    """Steps 1 and 2; the packages come from the cache where they are, as `make demo` shows them come from npm."""
+    npm.install(lab.layout, lab.layout.prefix("canary"), lab.kind, lab.kind.upgrade[1])
     _, facts = apply(mac, snapshot.prepare_tools(mac), snapshot.propose_snapshot(mac, "before"))
     taken = Snapshot.from_facts(facts)
     apply(mac, *install.propose_all(mac, taken.archive("primary")))

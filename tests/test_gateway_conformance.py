@@ -95,8 +95,17 @@ def idle_connection(primary: Gateway) -> Iterator[threading.Thread]:
     thread.join()
 
 
+@pytest.fixture(scope="session")
+def turned_away(kind: Kind, make: Callable[[Kind], Gateway], primary: Gateway) -> Iterator[Gateway]:
+    """A gateway that wants primary's port. OpenClaw takes half a minute to give up: the other tests run meanwhile."""
+    gateway = make(kind)
+    gateway.process = gateway.run("--port", str(primary.port))
+    yield gateway
+    gateway.stop()
+
+
 @pytest.fixture
-def client(primary: Gateway, idle_connection: threading.Thread) -> Iterator[httpx.Client]:
+def client(primary: Gateway, idle_connection: threading.Thread, turned_away: Gateway) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=primary.url, trust_env=False, timeout=60) as client:
         yield client
 
@@ -592,9 +601,10 @@ def test_state_directory_in_use(client: httpx.Client, primary: Gateway) -> None:
     assert client.get("/readyz").status_code == 200, "the first one is untouched"
 
 
-def test_busy_port(primary: Gateway, spare: Gateway) -> None:
-    assert spare.exits("--port", str(primary.port)) == 1
-    assert "already listening" in spare.output()
+def test_busy_port(turned_away: Gateway, client: httpx.Client) -> None:
+    assert turned_away.wait(90) == 1
+    assert "already listening" in turned_away.output()
+    assert client.get("/readyz").status_code == 200, "the first one is untouched"
 
 
 def test_invalid_configuration_does_not_start(spare: Gateway) -> None:
@@ -657,7 +667,7 @@ def test_preflight(spare: Gateway, primary: Gateway, restored: Path, kind: Kind)
 
 def test_state_is_sqlite_in_wal_mode(primary: Gateway, kind: Kind) -> None:
     agent_database = primary.state_dir / "agents" / "main" / "agent" / "openclaw-agent.sqlite"
-    for file, version in ((primary.database, kind.state_schema), (agent_database, 23)):
+    for file, version in ((primary.database, kind.state_schema), (agent_database, kind.agent_schema)):
         with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
             assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
             assert database.execute("PRAGMA user_version").fetchone() == (version,)
@@ -923,6 +933,10 @@ def test_suspension_that_drains(client: httpx.Client, model: Model) -> None:
         try:
             assert draining["status"] == "draining" and draining["activeCount"] > 0
             assert client.get("/readyz").status_code == 503, "with drain, new work is refused at once"
+            again = rpc(client, "gateway.suspend.prepare", requestId="drain", drain=True)[1]["payload"]
+            assert (again["status"], again["suspensionId"]) == ("draining", lease["suspensionId"])
+            assert again["expiresAtMs"] > draining["expiresAtMs"], "asking again renews the lease"
+            assert all(blocker["message"] for blocker in again["blockers"]), "each blocker says what it is"
             assert rpc(client, "gateway.suspend.status", **lease)[1]["payload"]["status"] == "draining"
             released.set()
             assert waiting.result().json()["completion"]["status"] == "ok", "what was held finishes"

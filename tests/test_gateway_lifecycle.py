@@ -48,6 +48,7 @@ from runbook_lib.verdict import Answer, Check, Hop
 from runbook_lib.weight import propose_weight
 
 pytest_plugins = ["kind_fixture"]
+pytestmark = pytest.mark.timeout(900)  # the first one installs and starts two gateways of OpenClaw itself
 
 ATTEMPTS = count()
 
@@ -119,6 +120,16 @@ def test_the_old_binary_never_meets_the_migrated_state(rollout: Rollout) -> None
     newer = rollout.taken.databases.assign(schema_version="99")
     with pytest.raises(ActionFailed, match="not restored, nothing was changed: in the snapshot primary"):
         migration.refuse_archive(rollout.mac, "primary", newer)
+
+
+def test_launchd_is_told_what_the_installer_of_that_version_would_tell_it(rollout: Rollout) -> None:
+    rules = validation.probe_rules(rollout.mac)
+    assert (rules["installer"] != "unknown").all()
+    timeout = rules[(rules["gateway"] == "canary") & (rules["rule"] == "ExitTimeOut")].iloc[0]
+    assert (timeout["installer"], timeout["plist"], timeout["launchd"]) == ("20", "330", "330")
+    checks = validation.judge_rules(rules)
+    assert [check.answer for check in checks] == [Answer.PASS, Answer.PASS], [check.reason for check in checks]
+    assert all("OpenClaw drains for up to 315 s; 6 other rules are as" in check.reason for check in checks)
 
 
 def test_an_agent_hook_completes_without_any_outside_network(rollout: Rollout) -> None:
