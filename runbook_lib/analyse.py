@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from runbook_lib import accesslog
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.errors import EvidenceError
 from runbook_lib.judge import judge_windows
+from runbook_lib.partitions import read_partitions
 from runbook_lib.thresholds import Thresholds
 from runbook_lib.verdict import Verdict
 
@@ -66,10 +68,18 @@ def analyse(
     upstreams: dict[str, str] | None = None,
     thresholds: Thresholds | None = None,
     window_s: int = 900,
+    executor: Executor | None = None,
 ) -> Analysis:
-    """Read one log (its rotated files in any order) and judge it. Raises EvidenceError where a file cannot be read."""
+    """Read one log (its rotated files in any order) and judge it; with an executor, in partitions that it reads.
+
+    Raises EvidenceError where a file cannot be read.
+    """
+    upstreams = upstreams or UPSTREAMS
     try:
-        counts = accesslog.read(list(paths), upstreams=upstreams or UPSTREAMS, window_s=window_s, growing=False)
+        if executor:
+            counts = read_partitions(executor, paths, upstreams, window_s)
+        else:
+            counts = accesslog.read(list(paths), upstreams=upstreams, window_s=window_s, growing=False)
     except OSError as error:
         raise EvidenceError(f"{error.filename}: {error.strerror or error}; nothing was judged") from None
     return Analysis(counts, judge_windows(counts, thresholds or Thresholds()))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +40,10 @@ def say(text: str) -> None:
 
 def answer(value: Any, as_json: bool, text: Callable[[], str]) -> None:
     say(json.dumps(value, indent=1, default=str) if as_json else text())
+
+
+def known_regions() -> list[str]:
+    return sorted(path.stem for path in (parameters.project_root() / "parameters").glob("*.yaml"))
 
 
 @app.command()
@@ -92,8 +98,7 @@ def status(regions: Annotated[list[str] | None, typer.Argument()] = None, as_jso
     """Every region: step, verdict, weight."""
     from runbook_lib.status import status as status_of
 
-    known = sorted(p.stem for p in (parameters.project_root() / "parameters").glob("*.yaml"))
-    table = status_of(regions or known)
+    table = status_of(regions or known_regions())
     answer(table.to_dict("records"), as_json, lambda: text_table(table))
 
 
@@ -108,6 +113,27 @@ def numbers(region: str, as_json: Json = False) -> None:
         raise EvidenceError(f"{region} has no run; start one: rollout run {region}")
     table = of_run(run)
     answer(table.to_dict("records"), as_json, lambda: text_table(table))
+
+
+@app.command()
+def watch(
+    regions: Annotated[list[str] | None, typer.Argument()] = None,
+    once: Annotated[bool, typer.Option("--once", help="one frame, for a log")] = False,
+    every_s: Annotated[float, typer.Option(min=0.5, help="seconds between two looks")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Both gateways of each region, live: memory, CPU, in flight, failed connects, and how long is left."""
+    from runbook_lib.watch import draw, looks, text_of
+
+    frames = looks(regions or known_regions())
+    if sys.stdout.isatty() and not once and not as_json:
+        return draw(frames, every_s)
+    for several in frames:
+        answer([frame.as_json() for frame in several], as_json, partial(text_of, several))
+        if once:
+            break
+        time.sleep(every_s)
+    return None
 
 
 @app.command()
@@ -132,15 +158,18 @@ def analyse(
     logs: Annotated[list[Path], typer.Argument(help="one log: its files, plain or .gz, in any order")],
     region: Annotated[str | None, typer.Option(help="take ports and thresholds from this region")] = None,
     window_s: Annotated[int, typer.Option(min=1, help="seconds in a window")] = 900,
+    dask: Dask = None,
     as_json: Json = False,
 ) -> None:
     """The judge's tables from any access log, offline."""
     from runbook_lib.analyse import analyse as analyse_log
     from runbook_lib.rollout import EXIT_CODES
+    from runbook_lib.workers import workers
 
     known = parameters.load(region) if region else None
     upstreams, thresholds = (known.upstreams, known.thresholds) if known else (None, None)
-    found = analyse_log(logs, upstreams, thresholds, window_s)
+    with workers(dask) as executor:
+        found = analyse_log(logs, upstreams, thresholds, window_s, executor if dask else None)
     tables = (found.lines, found.totals, found.quantiles, found.verdict.table()[["name", "answer", "hop", "reason"]])
     answer(found.as_json(), as_json, lambda: "\n".join(map(text_table, tables)))
     raise typer.Exit(EXIT_CODES[found.verdict.answer])

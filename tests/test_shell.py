@@ -530,6 +530,17 @@ def test_a_reload_is_proven_refused_or_put_back(shell: str, own_nginx: Callable[
     assert (stale["result"], answered(nginx), nginx.managed.read_text()) == ("stale", "w004", revision("w004"))
 
 
+def test_ask_recent_shows_the_ends_of_both_files_and_nothing_of_what_is_not_there(tmp_path: Path) -> None:
+    samples, log = tmp_path / "samples.tsv", tmp_path / "log.tsv"
+    words = (str(samples), "15", str(log), "8", str(tmp_path / "drain"))
+    assert in_every_shell(lambda shell: run(shell, script("ask_recent.sh"), *words)) == "drain_file\tabsent\n"
+    samples.write_text("one\ta\ntwo\tb\\n %s\n")
+    log.write_text("12345678\n1234567\n")
+    (tmp_path / "drain").touch()
+    told = in_every_shell(lambda shell: run(shell, script("ask_recent.sh"), *words))
+    assert told == "sample\te\ta\nsample\ttwo\tb\\n %s\nlog\t1234567\ndrain_file\tthere\n"
+
+
 def test_ask_pulse_and_ask_nginx(own_nginx: Callable[[str], SimpleNamespace]) -> None:
     nginx = own_nginx("one")
     section = nginx.mac.plan.nginx

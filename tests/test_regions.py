@@ -1,0 +1,201 @@
+"""Five practice regions in waves, one that fails: the table, the ledgers and the pages agree, the rest is untouched."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab_fixture import until
+
+from runbook_lib.evidence import Run
+from runbook_lib.lab import faults, processes, sshd, traffic
+from runbook_lib.lab.mac import PracticeMac
+from runbook_lib.ledger import Ledger
+from runbook_lib.watch import Watcher
+
+PROJECT = Path(__file__).parents[1]
+NAMES = ("lab-hk", "lab-jp", "lab-kr", "lab-sg", "lab-us")
+LIMIT_S = 500
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+
+
+class Regions:
+    """A project folder with a practice Mac for each region; `rollout` runs in it as a user types it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        shutil.copytree(PROJECT / "notebooks", root / "notebooks")
+        (root / "parameters").mkdir()
+        text = (PROJECT / "parameters/lab.yaml").read_text(encoding="utf-8")
+        for name in NAMES:
+            own = text.replace("region: lab", f"region: {name}").replace(".lab/", f".{name}/")
+            (root / f"parameters/{name}.yaml").write_text(own)
+        self.macs = {name: PracticeMac(root / f".{name}", say=lambda _: None) for name in NAMES}
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        command = [str(Path(sys.executable).parent / "rollout"), *words]
+        return subprocess.Popen(command, cwd=self.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def rollout(self, *words: str) -> tuple[int, str]:
+        process = self.start(*words)
+        output, _ = process.communicate(timeout=LIMIT_S)
+        return process.returncode, output
+
+    def table(self) -> dict[str, dict[str, Any]]:
+        code, output = self.rollout("status", "--json")
+        assert code == 0, output
+        return {row["region"]: row for row in json.loads(output)}
+
+    def run_of(self, name: str) -> Run | None:
+        pointer = self.root / "outputs" / name / "current"
+        return Run(name, pointer.parent / pointer.read_text()) if pointer.exists() else None
+
+    def ledger(self, name: str) -> Ledger:
+        run = self.run_of(name)
+        assert run is not None
+        return run.ledger()
+
+    def agree(self, name: str) -> tuple[str, str]:
+        """The last verdict of a region's ledger, after the table and the page have said the same."""
+        last = self.ledger(name).last("verdict")
+        assert last is not None
+        step, answer = last["step"], last["detail"]["answer"]
+        row = self.table()[name]
+        assert (row["step"], row["verdict"]) == (step, answer)
+        run = self.run_of(name)
+        assert run is not None
+        page = (run.directory / "index.html").read_text(encoding="utf-8")
+        title = re.sub(r"^0(\d)_", r"\1 ", step).replace("_", " ")
+        rows = [re.sub(r"<[^>]+>", " ", text) for text in re.findall(r"<tr.*?</tr>", page, re.DOTALL)]
+        (own,) = [text for text in rows if title.casefold() in " ".join(text.split()).casefold()]
+        assert answer in own.casefold().split()
+        return step, answer
+
+    def files(self, name: str) -> dict[str, int]:
+        """What lies on a region's Mac, but for what its own services write all the time."""
+        folders = (self.macs[name].layout.home, self.macs[name].layout.nginx_etc)
+        found = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+        return {str(path): path.stat().st_mtime_ns for path in found if "/Logs/" not in str(path)}
+
+
+@pytest.fixture(scope="module")
+def regions() -> Iterator[Regions]:
+    with tempfile.TemporaryDirectory(prefix="r-", dir="/tmp") as folder:
+        regions = Regions(Path(folder).resolve())
+        try:
+            with ThreadPoolExecutor(2) as two:
+                list(two.map(PracticeMac.up, regions.macs.values()))
+            yield regions
+        finally:
+            for mac in regions.macs.values():
+                faults.clear(mac)
+                mac.down(keep_cache=False)
+
+
+def test_a_failure_in_the_first_wave_leaves_the_others_untouched(regions: Regions) -> None:
+    faults.inject(regions.macs["lab-hk"], "taken-port")
+    before = {name: regions.files(name) for name in NAMES[1:]}
+    code, output = regions.rollout("run", *NAMES, "--waves", "--through", "3")
+    faults.clear(regions.macs["lab-hk"])
+    assert code == 1, output
+    assert regions.agree("lab-hk") == ("02_install_canary", "fail")
+    for name in NAMES[1:]:
+        assert f"{name}: all steps inconclusive: held: lab-hk is fail in wave 1; not touched" in output
+        assert regions.run_of(name) is None
+        assert regions.table()[name]["step"] == ""
+        assert regions.files(name) == before[name]
+    assert "\x1b[" not in output, "a log gets no cursor tricks"
+    assert re.search(r"^\d\d:\d\d:\d\d  lab-hk 02_install_canary +fail ", output, re.MULTILINE)
+
+
+def test_a_failure_in_the_second_wave_stops_the_third_and_not_its_neighbour(regions: Regions) -> None:
+    for name in NAMES[:3]:
+        traffic.start(regions.macs[name].layout, 60, LIMIT_S)
+    code, output = regions.rollout("run", "lab-hk", "--through", "3")
+    assert code == 0, output
+    before = {name: regions.files(name) for name in NAMES[3:]}
+    words = ["lab-hk", ":", "lab-jp", "lab-kr", ":", "lab-sg", "lab-us", "--through", "6"]
+    process = regions.start("run", *words)
+    until(lambda: _has(regions, "lab-kr", "05_smoke"), LIMIT_S)
+    faults.inject(regions.macs["lab-kr"], "starved-workers")
+    output, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1, output
+    assert regions.agree("lab-hk") == ("06_raise_weight", "pass")
+    assert regions.agree("lab-jp") == ("06_raise_weight", "pass")
+    assert regions.agree("lab-kr") == ("06_raise_weight", "fail")
+    table = regions.table()
+    assert {name: (table[name]["weight_pct"], table[name]["drained"]) for name in NAMES[:3]} == {
+        "lab-hk": (10, False),
+        "lab-jp": (10, False),
+        "lab-kr": (0, False),
+    }
+    for name in NAMES[3:]:
+        assert f"{name}: all steps inconclusive: held: lab-kr is fail in wave 2; not touched" in output
+        assert regions.run_of(name) is None
+        assert regions.files(name) == before[name]
+
+
+def test_watch_shows_both_gateways_and_what_is_left(regions: Regions) -> None:
+    code, output = regions.rollout("watch", "lab-hk", "lab-us", "--once", "--json")
+    assert code == 0, output
+    slice_, nothing = json.loads(output)
+    assert (slice_["step"], slice_["weight_pct"], slice_["drained"]) == ("06_raise_weight", 10, False)
+    assert slice_["observed_s"] > 0 and slice_["observed_s"] + slice_["left_s"] >= 15
+    assert all(slice_["gateways"][name]["rss_mb"] > 1 for name in ("primary", "canary"))
+    assert nothing["problem"] == "nothing to watch yet: rollout run lab-us"
+    code, output = regions.rollout("watch", "lab-hk", "--once")
+    assert code == 0 and "\x1b[" not in output
+    assert re.search(r"^ memory, MB +\d+", output, re.MULTILINE), output
+
+
+def test_watch_says_when_a_mac_does_not_answer(regions: Regions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(regions.root)
+    watcher = Watcher("lab-hk")
+    assert watcher.look().problem == ""
+    mac = regions.macs["lab-hk"]
+    processes.end(mac.layout.run, sshd.NAME)
+    try:
+        until(lambda: watcher.look().problem, 60)
+        assert (watcher.look().step, watcher.look().weight_pct) == ("06_raise_weight", 10)
+    finally:
+        mac.up()
+    until(lambda: not watcher.look().problem, 60)
+    watcher.close()
+
+
+def test_ctrl_c_ends_every_runner_with_true_records(regions: Regions) -> None:
+    names = ("lab-sg", "lab-us")
+    process = regions.start("run", *names, "--through", "3")
+    until(lambda: all(_opened(regions, name) for name in names), LIMIT_S)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, output
+    for name in names:
+        run = regions.run_of(name)
+        assert run is not None
+        (record,) = run.directory.glob("*.ipynb")
+        facts = json.loads(record.read_text())["metadata"]["papermill"]
+        assert facts["reason"] == "the runner was stopped by SIGTERM"
+    assert not list((regions.root / "outputs").glob(".wanted-*"))
+    code, output = regions.rollout("run", *names, "--through", "1")
+    assert code == 0, f"it goes on where it was stopped: {output}"
+
+
+def _opened(regions: Regions, name: str) -> bool:
+    run = regions.run_of(name)
+    return run is not None and run.ledger().last("intent") is not None
+
+
+def _has(regions: Regions, name: str, step: str) -> bool:
+    run = regions.run_of(name)
+    return run is not None and run.ledger().last("verdict", step=step) is not None
