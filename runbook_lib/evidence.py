@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ class Run:
 
     region: str
     directory: Path
+    redact: Callable[[str], str] = field(default=str, compare=False, repr=False)
+    """What every text passes through before it is kept: an open step's run knows its secrets."""
 
     @classmethod
     def start(cls, region: str) -> Run:
@@ -98,7 +101,7 @@ class Run:
     def keep_text(self, step: str, name: str, text: str) -> Path:
         path = self.directory / "evidence" / step / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text)
+        write_whole(path, self.redact(text))
         return path
 
     def fetched(self) -> dict[str, int]:

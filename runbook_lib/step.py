@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from runbook_lib.mac import Mac
 from runbook_lib.plan import Plan
 from runbook_lib.probes import Pulse, probe_pulse, pulse_facts
 from runbook_lib.proposal import Proposal
+from runbook_lib.redaction import guard_outputs
 from runbook_lib.report import Shown
 from runbook_lib.seal import describe, seal, unsealed_steps
 from runbook_lib.verdict import Answer, Check, Verdict
@@ -62,7 +64,7 @@ class Step:
 
     def keep(self, name: str, frame: pd.DataFrame, caption: str = "") -> Shown:
         """Keep a table with the run's evidence and show it; the bodies of answers are only kept."""
-        self.run.keep_text(self.name, f"{name}.csv", self.mac.vault.redact(frame.to_csv(index=False)))
+        self.run.keep_table(self.name, name, frame)
         return report.table(frame.drop(columns="body", errors="ignore"), caption)
 
     def keep_facts(self, name: str, facts: dict[str, Any]) -> dict[str, Any]:
@@ -162,6 +164,9 @@ def open_step(name: str, namespace: Mapping[str, Any]) -> Step:
     run = Run.rehearsal(plan.region) if dry_run else _run_for(name, plan, again)
     ledger = run.ledger(name)
     mac = Mac.connect(plan, ledger, dry_run)
+    mac.vault.resolve_all(plan.secret_references)
+    guard_outputs(mac.vault.redact)
+    run = replace(run, redact=mac.vault.redact)
     sealed = _seal_before(run, mac)
     ledger.append("step_opened", name, dry_run=dry_run, region=plan.region)
     run.keep_facts(name, "plan", plan.model_dump(mode="json"))
@@ -200,7 +205,6 @@ def _seal_before(run: Run, mac: Mac) -> str:
     newest = manifest.newest(run.directory)
     if run.is_rehearsal or not unsealed_steps(run, newest):
         return ""
-    mac.vault.resolve_all(mac.plan.secret_references)
     made = seal(run, mac.vault, mac.plan.evidence.signing_key)
     return describe(made) if made else ""
 

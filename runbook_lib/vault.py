@@ -9,6 +9,7 @@ import html
 import json
 import os
 import re
+import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote, quote_plus
@@ -18,6 +19,7 @@ import keyring.errors
 
 from runbook_lib.errors import CommandFailed, HostError, PlanError
 from runbook_lib.host import Host
+from runbook_lib.onmac import script
 
 SHORTEST = 8  # shorter values would redact ordinary words
 
@@ -51,12 +53,16 @@ class Vault:
         return self._known[reference]
 
     def resolve_all(self, references: Iterable[str]) -> None:
-        """Resolve what can be resolved; the rest is `unknown`."""
-        self.unknown = []
-        for reference in sorted(set(references)):
+        """Resolve what can be resolved, with one question to the Mac for all its files; the rest is `unknown`."""
+        wanted = sorted({reference for reference in references if reference not in self._known})
+        on_mac = [reference for reference in wanted if reference.startswith("file:")]
+        for reference, value in self._read_together(on_mac).items():
+            self._known[reference] = Secret(reference, value)
+        self.unknown = [reference for reference in on_mac if reference not in self._known]
+        for reference in (reference for reference in wanted if reference not in on_mac):
             try:
                 self.resolve(reference)
-            except (PlanError, HostError):
+            except PlanError:
                 self.unknown.append(reference)
 
     @property
@@ -94,6 +100,19 @@ class Vault:
             said = error.output.strip() or f"exit {error.exit_status}"
             raise PlanError("secrets", [f"{reference} cannot be read on the Mac: {said}"]) from None
         return parse_env(content.decode(errors="replace")).get(key, "")
+
+    def _read_together(self, references: list[str]) -> dict[str, str]:
+        """The values of `file:` references that are there, in one round trip; none where the Mac cannot be asked."""
+        named = {reference: reference.removeprefix("file:").partition("#") for reference in references}
+        paths, mark = sorted({path for path, _, _ in named.values()}), secrets.token_hex(16)
+        if self._host is None or not paths:
+            return {}
+        try:
+            told = self._host.run(script("ask_env_files.sh"), mark, *paths).stdout.split(f"{mark}\n")[1:]
+        except HostError:
+            return {}
+        files = {path: parse_env(text) for path, text in zip(paths, told, strict=True)}
+        return {reference: value for reference, (path, _, key) in named.items() if (value := files[path].get(key))}
 
     def _from_keyring(self, name: str) -> str:
         try:

@@ -5,7 +5,9 @@ Used as lab_fixture is: PYTEST_DONT_REWRITE.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,29 @@ def connections(lab: PracticeMac) -> list[psutil.Process]:
     """The sshd processes that serve a connection now."""
     parent = processes.find(lab.layout.run, "sshd")
     return parent.children() if parent else []
+
+
+@contextmanager
+def watched_process_list() -> Iterator[set[str]]:
+    """Every command line that is seen on this machine meanwhile."""
+    seen: set[str] = set()
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            for folder in Path("/proc").glob("[0-9]*"):
+                try:
+                    seen.add((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                except OSError:
+                    continue
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        watcher.join()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import httpx
 import psutil
 import pytest
 from lab_fixture import until
-from mac_fixture import connections, plan_of
+from mac_fixture import connections, plan_of, watched_process_list
 
 from runbook_lib import matrix
 from runbook_lib.errors import CommandFailed, CommandTimeout, ConnectionLost, HostKeyRefused, HostUnreachable
@@ -393,29 +393,6 @@ def test_http_over_a_cut_connection_is_an_http_error(lab: PracticeMac, host: Hos
 
 
 # -- nothing secret in the process list --------------------------------------------------------------------------
-
-
-@contextmanager
-def watched_process_list() -> Iterator[set[str]]:
-    """Every command line that is seen on this machine meanwhile."""
-    seen: set[str] = set()
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.is_set():
-            for folder in Path("/proc").glob("[0-9]*"):
-                try:
-                    seen.add((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-                except OSError:
-                    continue
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield seen
-    finally:
-        stop.set()
-        watcher.join()
 
 
 def test_a_script_is_not_in_the_process_list(host: Host) -> None:

@@ -295,6 +295,13 @@ def test_put_env_writes_a_private_file_or_none(tmp_path: Path) -> None:
         assert list(target.parent.iterdir()) == [target]
 
 
+def test_ask_env_files(tmp_path: Path) -> None:
+    """Each file after the mark, whatever it ends with; one that is not there is empty."""
+    there = str(put(tmp_path / "a b.env", "A='1'"))
+    answer = in_every_shell(lambda shell: run(shell, script("ask_env_files.sh"), "MARK", there, "/nowhere", there))
+    assert answer == "MARK\nA='1'MARK\nMARK\nA='1'"
+
+
 def test_put_file_writes_what_is_not_there_yet(tmp_path: Path) -> None:
     """The same file with the same mode stays the same file; another text or another mode is put in its place."""
 

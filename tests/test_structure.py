@@ -26,7 +26,7 @@ rollout > filing > step execution board > page engine > record kernels zygote
                                                              which step may run, how one runs, what it leaves
 verify > replays > kept                                      every verdict once more, from what was kept
 gates notifications                                          who is asked, and who is told
-report plots console numbers                                 banner, tables, plots; the same on a terminal
+report plots console numbers redaction                       banner, tables, plots; the same on a terminal
 climb rehearsal rollback                                     several changes, with a judgement in between
 dark observation hunt lints validation smoke > collect       what a step asks, and what it makes of the answer
 install jobs suspension weight snapshot sentinel             what a step proposes to change
@@ -51,6 +51,7 @@ OWNERS = {
     "matplotlib": {"report", "plots", "page", "zygote"},
     "papermill": {"execution", "engine", "record"},
     "crossplane": {"nginx"},
+    "IPython": {"redaction"},
     "apprise": {"incident"},
     "keyring": {"vault"},
     "typer": {"cli"},
