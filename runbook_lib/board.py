@@ -81,4 +81,5 @@ def _shown(row: Row, cell: StepRow) -> Markup:
         where = f"{quote(row.region)}/{quote(row.run)}/{cell.link}"
         label = f"{row.region}, {cell.title}: {cell.state}; executed notebook"
         badge = Markup('<a href="{}" aria-label="{}">{}</a>').format(where, label, badge)
-    return badge + Markup(" {}").format(shown_time(cell.started_at)) + (f" took {cell.took}" if cell.took else "")
+    took = Markup(", <span>{}</span>").format(cell.took) if cell.took else ""
+    return badge + Markup(' <span class="times">{}{}</span>').format(shown_time(cell.started_at), took)

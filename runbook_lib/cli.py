@@ -176,6 +176,22 @@ def analyse(
 
 
 @app.command()
+def postmortem(
+    region: Annotated[str, typer.Argument(help="a region, or all")],
+    run: Annotated[str, typer.Option(help="a run's name; else the current one")] = "",
+    since: Annotated[str, typer.Option(help="every run that was busy in this range, UTC")] = "",
+    until: Annotated[str, typer.Option(help="the range's end")] = "",
+) -> None:
+    """What happened, where, and what was done: one HTML file that can be mailed, and Markdown."""
+    from runbook_lib import postmortem as told
+
+    found = told.choose(region, run, since, until)
+    for one in map(told.story, found):
+        say(f"{one.region} {one.run}: {one.answer}: {one.happened}")
+    say("\n".join(map(str, told.export(found, since, until))))
+
+
+@app.command()
 def seal(region: str) -> None:
     """Seal what no seal of the current run holds yet; `run` does it after each step, papermill alone does not."""
     from runbook_lib.evidence import Run

@@ -62,12 +62,13 @@ def write_page(run_dir: Path) -> Path:
     Needs no network; the same ledger gives the same bytes. Raises EvidenceError where the ledger is damaged.
     """
     events = _events(run_dir)
-    steps, weights = _steps(run_dir, events), _weights(events)
+    steps = _steps(run_dir, events)
+    weights_svg, weights_text = drawn_weights(run_dir)
     html = ENVIRONMENT.get_template("page.html.j2").render(
         run=_run(run_dir, events, steps),
         steps=steps,
-        weights_svg=Markup(_svg(weights)) if len(weights) else "",
-        weights_text=_weights_text(weights),
+        weights_svg=weights_svg,
+        weights_text=weights_text,
         events=events[: -EVENTS_SHOWN - 1 : -1],
         when=shown_time,
         symbol=symbol,
@@ -80,6 +81,12 @@ def write_page(run_dir: Path) -> Path:
 def step_rows(run_dir: Path) -> list[StepRow]:
     """The checklist in order, run or not, then whatever else was run. Raises EvidenceError for a damaged ledger."""
     return _steps(run_dir, _events(run_dir))
+
+
+def drawn_weights(run_dir: Path) -> tuple[Markup, str]:
+    """The canary's weight over time as SVG, and in words; both empty where no weight was set."""
+    weights = _weights(_events(run_dir))
+    return Markup(_svg(weights)) if len(weights) else Markup(""), _weights_text(weights)
 
 
 def symbol(state: str) -> str:

@@ -55,13 +55,13 @@ def signer_of(file: Path, allowed_signers: Path | None) -> str:
 def _refuse_unusual(signature: Path) -> None:
     """ssh-keygen passes over white space and what follows the armour; here each byte counts."""
     text = signature.read_bytes().decode(errors="replace")
-    first, *middle, last = text.splitlines() or [""]
+    lines = text.splitlines()
     try:
-        again = base64.b64encode(base64.b64decode("".join(middle), validate=True)).decode()
+        again = base64.b64encode(base64.b64decode("".join(lines[1:-1]), validate=True)).decode()
     except ValueError:
         again = ""
-    lines = [again[at : at + 70] for at in range(0, len(again), 70)]
-    if not again or "\n".join([first, *lines, last, ""]) != text:
+    wrapped = [again[at : at + 70] for at in range(0, len(again), 70)]
+    if not again or "\n".join([lines[0], *wrapped, lines[-1], ""]) != text:
         raise EvidenceError(f"{signature.name} is not as ssh-keygen writes signatures; it was edited or damaged")
 
 

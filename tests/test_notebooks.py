@@ -24,7 +24,10 @@ PROJECT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = {path.stem: path for path in sorted((PROJECT / "notebooks").glob("*.ipynb"))}
 MOST_LINES = 14
 PLAIN_HEADINGS = {"Apply", "Verdict", "If this stopped"}
-TOOLS = {"debug_p95"}  # read what is there: no Mac to open, nothing to judge, so no settings, verdict or gate
+TOOLS = {
+    "debug_p95",
+    "postmortem",
+}  # read what is there: no Mac to open, nothing to judge, so no settings, verdict or gate
 EXTRA_PARAMETERS = {"rollback": {"restore_primary"}}
 CLOSES_THE_RUN = {"08_promote_or_rollback": 'step.run.close("promoted")', "rollback": 'step.run.close("rolled back")'}
 LOGIC = (
