@@ -11,6 +11,7 @@ from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.collect import collect_log, collect_samples
 from runbook_lib.errors import StepNotReady
 from runbook_lib.evidence import Run
+from runbook_lib.gaps import find_gaps, judge_gaps
 from runbook_lib.judge import judge_backlog, judge_rss, judge_windows
 from runbook_lib.ledger import Event
 from runbook_lib.mac import Mac
@@ -66,6 +67,10 @@ class Observation:
     def is_whole(self) -> bool:
         return self.observed_s >= self.needed_s - 2 * self.every_s
 
+    def gaps(self) -> pd.DataFrame:
+        """What was recorded in each whole window; see gaps.find_gaps."""
+        return find_gaps(self.samples, self.counts, self.since, self.until, self.every_s)
+
     def windows(self) -> pd.DataFrame:
         """Both gateways, window by window: WINDOW_COLUMNS of counts.totals."""
         totals = self.counts.totals()
@@ -90,6 +95,10 @@ class Observation:
         In flight and failed upstream connects are nginx's, by window of the log; the rest is the sentinel's.
         """
         totals = self.counts.totals().rename(columns={"window_at": "at"})
+        seen = totals.groupby("at")["requests_count"].transform("sum") > 0
+        totals[["in_flight_count", "failed_connects_count"]] = totals[
+            ["in_flight_count", "failed_connects_count"]
+        ].where(seen)  # without a line nothing is known: a gap, not a zero
         logged = totals[["at", "gateway", "in_flight_count", "failed_connects_count"]].sort_values("at")
         samples = self.samples.drop(columns="in_flight_count").sort_values("at")
         if logged.empty or samples.empty:
@@ -142,6 +151,7 @@ def judge(plan: Plan, seen: Observation) -> list[Check]:
 
 def judge_evidence(seen: Observation, thresholds: Thresholds) -> list[Check]:
     return [
+        judge_gaps(seen.gaps(), thresholds, has_traffic=seen.weight_pct > 0),
         *judge_traffic(seen.counts, thresholds, seen.weight_pct),
         *judge_gateways(seen.samples, thresholds, seen.weight_pct),
     ]

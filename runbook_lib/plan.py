@@ -6,12 +6,13 @@ and reading the file, with the line of each mistake, in parameters.py.
 
 from __future__ import annotations
 
+import math
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from runbook_lib.thresholds import Thresholds
+from runbook_lib.thresholds import LONGEST_S, Thresholds
 
 
 def _absolute(path: str) -> str:
@@ -183,6 +184,11 @@ class ChannelSection(Section):
     severities: Annotated[list[Severity], Field(min_length=1)] = ["success", "warning", "failure"]
 
 
+def horizon_of(observe_s: float) -> int:
+    """thresholds.observation_s of an observation: whole seconds, a week at most."""
+    return math.ceil(min(observe_s, LONGEST_S))
+
+
 class Plan(Section):
     """One region's rollout, whole and checked."""
 
@@ -208,6 +214,18 @@ class Plan(Section):
         if self.gates.before is None:
             return [] if self.is_practice else [6, 8]
         return self.gates.before
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_length(cls, values: Any) -> Any:
+        """The judge's budget of false drains is for as long as the observation lasts: written once, used by both."""
+        if not isinstance(values, dict):
+            return values
+        observation, thresholds = values.get("observation", {}), values.get("thresholds", {})
+        observe_s = observation.get("observe_s") if isinstance(observation, dict) else None
+        if not isinstance(observe_s, int | float) or not isinstance(thresholds, dict) or not observe_s > 0:
+            return values  # what is wrong with them is said where they are read
+        return values | {"thresholds": {"observation_s": horizon_of(observe_s)} | thresholds}
 
     @property
     def gateways(self) -> dict[str, GatewaySection]:

@@ -233,10 +233,13 @@ def _above() -> dict[str, Any]:
 
 
 def plot_p95(over_time: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """p95 over time, a line a gateway. `over_time`: at (aware UTC, start of the period), gateway, p95_ms."""
+    """p95 over time, a line a gateway, broken where there was no request.
+
+    `over_time`: at (aware UTC, start of the period), gateway, p95_ms.
+    """
     ax = ax or _axes(2.8)
-    for gateway, rows in _gateways(over_time):
-        _line(ax, pd.Series(rows["p95_ms"].to_numpy(float), index=pd.DatetimeIndex(rows["at"])), gateway)
+    for gateway, line in _lines(over_time, "p95_ms", "max"):
+        _line(ax, line, gateway)
     ax.set_ylabel("p95, ms")
     ax.set_ylim(bottom=0)
     _time_axis(ax)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import PurePosixPath
 
-from runbook_lib.plan import GatewaySection, Plan
+from runbook_lib.plan import GatewaySection, Plan, horizon_of
 
 Where = tuple[str, ...]
 Mistake = tuple[Where, str]
@@ -181,6 +181,15 @@ def _observation(plan: Plan) -> Iterator[Mistake]:
         )
 
 
+def _one_length(plan: Plan) -> Iterator[Mistake]:
+    observe_s, horizon_s = plan.observation.observe_s, plan.thresholds.observation_s
+    if horizon_s != horizon_of(observe_s):
+        yield (
+            ("thresholds", "observation_s"),
+            f"{horizon_s} s is not observation.observe_s, {observe_s:g} s; leave it out, it is taken from there",
+        )
+
+
 def _window(plan: Plan) -> Iterator[Mistake]:
     window_s, observe_s = plan.observation.window_s, plan.observation.observe_s
     if window_s > observe_s:
@@ -249,6 +258,7 @@ RULES: tuple[Rule, ...] = (
     _slice,
     _step,
     _observation,
+    _one_length,
     _window,
     _samples,
     _round_trip,

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
 
+LONGEST_S = 7 * 86_400
 Rule = Literal["connect_p95", "error_ratio", "slower_than_primary", "reload_p95"]
 
 
@@ -34,7 +35,7 @@ def _whole(unit: str, example: str, largest: int) -> BeforeValidator:
 
 Percentage = Annotated[float, AfterValidator(_percentage)]
 Rise = Annotated[float, AfterValidator(_rise)]
-Seconds = Annotated[int, _whole("seconds", "900 for 15 minutes", 7 * 86_400)]
+Seconds = Annotated[int, _whole("seconds", "900 for 15 minutes", LONGEST_S)]
 Milliseconds = Annotated[int, _whole("milliseconds", "120 for 120 ms", 3_600_000)]
 Count = Annotated[int, _whole("numbers", "200 for 200", 1_000_000_000)]
 
@@ -64,11 +65,14 @@ class Thresholds(BaseModel):
     min_requests_count: Count = 100
     """Fewer canary requests than this are inconclusive, never a pass."""
     unparsed_pct: Percentage = 0.1
+    missing_windows_pct: Percentage = 5.0
+    """Of the windows of an observation, those without samples or log lines; more is inconclusive."""
     confidence_pct: Percentage = 99.0
     healthy_error_ratio_pct: Percentage = 0.1
     """What a healthy canary has: at it, at most 100 - confidence_pct of whole runs drain falsely."""
     observation_s: Seconds = 172_800
-    """How long one run looks: the budget of false drains is for this long."""
+    """How long one run looks: the budget of false drains is for this long. A plan takes it from
+    `observation.observe_s`, and refuses another one."""
     plain_rules: tuple[Rule, ...] = ()
 
     @model_validator(mode="after")

@@ -131,6 +131,7 @@ RULES: list[tuple[tuple[str, ...], object, str, str]] = [
     (("thresholds", "rss_gap_pct"), 1.18, "in percent", "35 for 35 %"),
     (("thresholds", "backlog_jobs"), -200, "whole numbers", "200"),
     (("observation", "observe_s"), 172_799, "shorter than 48 h", "172800"),
+    (("thresholds", "observation_s"), 86_400, "86400 s is not observation.observe_s, 172800 s", "leave it out"),
     (("observation", "window_s"), 200_000, "longer than the observation", "e.g. 900"),
     (("observation", "sample_every_s"), 500, "fewer than two samples", "at most 450"),
     (("nginx", "proxy_read_timeout_s"), 599, "below the longest model round trip of 600", "at least 600"),
@@ -162,6 +163,14 @@ def test_each_rule_says_what_to_write(where: tuple[str, ...], value: object, say
     mistakes = refused(changed(*where, to=value))
     named = [m for m in mistakes if m.startswith(".".join(where))]
     assert any(says in m and instead in m for m in named), mistakes
+
+
+def test_the_judge_looks_for_as_long_as_the_observation_lasts() -> None:
+    """One number: what the judge's budget of false drains is for is taken from observation.observe_s."""
+    longer = parameters.build(changed("observation", "observe_s", to=259_200), "parameters/hk.yaml")
+    assert longer.thresholds.observation_s == 259_200
+    same = changed("observation", "observe_s", to=259_200) | {"thresholds": {"observation_s": 259_200}}
+    assert parameters.build(same, "parameters/hk.yaml").thresholds == longer.thresholds
 
 
 def test_browser_control_wants_the_documented_spacing() -> None:
