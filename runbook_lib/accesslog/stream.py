@@ -14,8 +14,9 @@ from runbook_lib.accesslog.fields import PAD, Block
 
 BATCH_BYTES = 4 << 20
 """Read at once and counted together: what is counted by window, gateway and metric costs the same for few lines."""
-BLOCK_BYTES = 1 << 20
-"""Parsed at once: it has to stay in a core's cache. 1 MB measured twice as fast as 4 MB."""
+BLOCK_BYTES = 2 << 20
+"""Parsed at once: as many lines as share the cost of a call, and few enough to stay near a core. JSON takes a quarter
+less time than with 1 MB, and with 4 MB no less."""
 TORN = b"\0 \0"
 """Put before what cannot be a line: no format begins like this."""
 Source = Path | str | bytes
