@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -81,5 +82,8 @@ def analyse(
         else:
             counts = accesslog.read(list(paths), upstreams=upstreams, window_s=window_s, growing=False)
     except OSError as error:
-        raise EvidenceError(f"{error.filename}: {error.strerror or error}; nothing was judged") from None
+        named = error.filename or ", ".join(map(str, paths))
+        raise EvidenceError(f"{named}: {error.strerror or error}; nothing was judged") from None
+    except (EOFError, zlib.error) as error:
+        raise EvidenceError(f"{', '.join(map(str, paths))}: cut or damaged: {error}; nothing was judged") from None
     return Analysis(counts, judge_windows(counts, thresholds or Thresholds()))

@@ -17,6 +17,7 @@ from runbook_lib.execution import execute
 from runbook_lib.filing import file_away, file_unsealed
 from runbook_lib.ledger import Event
 from runbook_lib.mac import Mac
+from runbook_lib.notebooks import check_notebooks
 from runbook_lib.plan import Plan
 from runbook_lib.probes import probe_pulse
 from runbook_lib.step import BESIDE, MANAGED_FROM, STEPS
@@ -60,6 +61,7 @@ def run_region(
     Raises PlanError before any.
     """
     plan = parameters.load(region)
+    check_notebooks(STEPS[:through])
     given = {**_sections(region), "dry_run": dry_run}
     if dry_run:
         return _run_dry(region, given, say, through, before_step)
@@ -156,6 +158,7 @@ def drain_now(region: str, why: str) -> str:
 def roll_back(region: str, say: Say) -> Outcome:
     """The rollback notebook for a region's current run."""
     parameters.load(region)
+    check_notebooks(["rollback"])
     return run_step(region, "rollback", _sections(region), say)
 
 

@@ -14,6 +14,7 @@ from runbook_lib.proposal import Proposal, sh
 
 SAMPLE_FIELDS = ["at", "gateway", "pid", "rss_kb", "cpu_pct", "ready_status", "ready_ms"]
 SAMPLE_FIELDS += ["backlog_jobs", "in_flight_count"]
+AT_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def label(plan: Plan) -> str:
@@ -81,9 +82,18 @@ def parse_samples(content: bytes) -> pd.DataFrame:
     in_flight_count; what could not be measured is NaN. A torn last line is left out.
     """
     whole = content[: content.rfind(b"\n") + 1]
-    frame = pd.read_csv(io.BytesIO(whole), sep="\t", names=SAMPLE_FIELDS, dtype={"gateway": str}, on_bad_lines="skip")
+    frame = pd.read_csv(
+        io.BytesIO(whole),
+        sep="\t",
+        names=SAMPLE_FIELDS,
+        dtype={"gateway": str},
+        on_bad_lines="skip",
+        encoding_errors="replace",
+    )
     numbers = frame[SAMPLE_FIELDS[2:]].apply(pd.to_numeric, errors="coerce")
-    frame = frame.assign(at=pd.to_datetime(frame["at"], utc=True, errors="coerce"), **{c: numbers[c] for c in numbers})
+    frame = frame.assign(
+        at=pd.to_datetime(frame["at"], utc=True, format=AT_FORMAT, errors="coerce"), **{c: numbers[c] for c in numbers}
+    )
     frame = frame[frame["at"].notna() & frame["gateway"].isin(["primary", "canary"])]
     return frame.assign(rss_mb=frame["rss_kb"] / 1024, ready=frame["ready_status"] == 200).drop(
         columns=["rss_kb", "ready_status"]

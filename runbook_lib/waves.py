@@ -15,6 +15,7 @@ from pathlib import Path
 from runbook_lib import parameters
 from runbook_lib.errors import PlanError, RunbookError
 from runbook_lib.execution import raise_if_stopped, stop_in, stoppable
+from runbook_lib.notebooks import check_notebooks
 from runbook_lib.rollout import Outcome, run_region
 from runbook_lib.step import STEPS
 from runbook_lib.verdict import Answer
@@ -57,6 +58,7 @@ def run_waves(
     the answer, too: held, and not touched. Raises KeyboardInterrupt or SystemExit when all runners have ended after
     a signal.
     """
+    check_notebooks(STEPS[:through])
     outcomes: list[Outcome] = []
     with stoppable(), _wanted() as mark:
         for number, wave in enumerate(waves, start=1):

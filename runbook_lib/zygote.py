@@ -48,6 +48,7 @@ COLD = {
     "engine",
     "execution",
     "kernels",
+    "notebooks",
     "lab",
     "record",
     "notifications",

@@ -22,7 +22,7 @@ FLOORS = """
 cli                                                          the verbs people type
 lab.demo                                                     a whole rollout on the practice Mac
 live waves watch > status workers                            several regions: who goes when, where, how far they are
-rollout > filing postmortem > step execution board > page engine > record kernels zygote
+rollout > filing postmortem > step execution board > page engine > record kernels notebooks zygote
                                                              which step may run, how one runs, what it leaves
 verify > replays > kept                                      every verdict once more, from what was kept
 gates notifications                                          who is asked, and who is told
