@@ -145,6 +145,14 @@ def drain(region: str, why: Annotated[str, typer.Option(help="goes into the ledg
 
 
 @app.command()
+def unlock(region: str, why: Annotated[str, typer.Option(help="goes into the ledger")]) -> None:
+    """Break the lock of an operator who cannot let go of the Mac any more."""
+    from runbook_lib import rollout
+
+    say(rollout.break_lock(region, why))
+
+
+@app.command()
 def rollback(region: str) -> None:
     """The snapshot restored and proven, from any step."""
     from runbook_lib import rollout

@@ -9,10 +9,11 @@ from functools import partial
 import pandas as pd
 
 from runbook_lib.accesslog.counts import LogCounts
-from runbook_lib.actions import apply
+from runbook_lib.actions import apply, undrain
 from runbook_lib.collect import collect_log, collect_samples, settle
 from runbook_lib.evidence import Run
 from runbook_lib.judge import SHARE_CONFIDENCE, judge_reload, judge_share
+from runbook_lib.lease import is_short, propose_lease
 from runbook_lib.ledger import Event
 from runbook_lib.mac import Mac
 from runbook_lib.observation import judge_gateways, judge_traffic
@@ -46,18 +47,30 @@ def steps_of(plan: Plan, from_pct: float) -> list[float]:
 def raise_weight(mac: Mac, to_pct: float) -> str:
     """Raise the weight, from zero ramped where nginx has no slow_start; answers the revision that runs then.
 
-    A canary that serves already is warm: slow_start would not ramp it either. A standby is swapped at once.
+    A canary that serves already is warm: slow_start would not ramp it either. A standby is swapped at once. Where the
+    canary was drained, its share comes back with the first weight: whoever raises it has decided that.
     """
-    at_once = mac.plan.topology == "primary_standby" or probe_pulse(mac).weight_pct > 0
+    pulse = probe_pulse(mac)
+    at_once = mac.plan.topology == "primary_standby" or pulse.weight_pct > 0
     weights = [to_pct] if at_once else ramp(0, to_pct, probe_nginx(mac).has_slow_start)
     revision = ""
     for number, weight_pct in enumerate(weights):
         if number:
             time.sleep(mac.plan.traffic.ramp_s / len(weights))
+        stay(mac)
         proposal = propose_weight(mac, weight_pct)
         apply(mac, proposal)
+        if pulse.drained and not number and not mac.dry_run:
+            undrain(mac, f"the weight is raised to {to_pct:g} % again")
         revision = str(proposal.facts["revision"])
     return revision
+
+
+def stay(mac: Mac) -> None:
+    """Keep the operator's lease while a step runs; when it dies with us, the sentinel drains the canary."""
+    for_s = mac.plan.lease.attended_s
+    if is_short(mac.ledger, for_s):
+        apply(mac, propose_lease(mac, for_s))
 
 
 @dataclass(frozen=True)
@@ -102,7 +115,9 @@ def measure(mac: Mac, run: Run, revision: str) -> Raised:
         answer = Verdict.of(judge(mac.plan, Raised(weight_pct, before, after))).answer
         return _is_enough(mac, after) and answer is not Answer.INCONCLUSIVE
 
-    return Raised(weight_pct, before, settle(mac, run, revision, mac.plan.traffic.settle_s, is_decided))
+    return Raised(
+        weight_pct, before, settle(mac, run, revision, mac.plan.traffic.settle_s, is_decided, partial(stay, mac))
+    )
 
 
 def dark_revision(weights: list[Event]) -> str:
@@ -122,16 +137,27 @@ def judge(plan: Plan, raised: Raised) -> list[Check]:
     ]
 
 
+def remaining(mac: Mac, run: Run, pulse: Pulse) -> list[float]:
+    """The weights still to be set and judged: a weight that runs but was never judged comes first."""
+    since = run.ledger().last("verdict", step="06_raise_weight")
+    passed = [
+        float(e["detail"]["weight_pct"])
+        for e in run.ledger().events("judged")
+        if since and e["seq"] > since["seq"] and e["detail"]["answer"] == Answer.PASS
+    ]
+    return steps_of(mac.plan, min(pulse.weight_pct, max(passed, default=slice_of(mac.plan))))
+
+
 def promote(mac: Mac, run: Run) -> tuple[pd.DataFrame, Verdict]:
     """Raise step by step to 100 %, judging after each; stops at the first step that is not a pass.
 
     One row a step: weight_pct, requests_count, answer, reason.
     """
     rows, verdict = [], Verdict()
-    for weight_pct in steps_of(mac.plan, probe_pulse(mac).weight_pct):
+    for weight_pct in remaining(mac, run, probe_pulse(mac)):
         revision = raise_weight(mac, weight_pct)
         every_s = mac.plan.traffic.promote_every_s
-        counts = settle(mac, run, revision, every_s, partial(_is_decided, mac, weight_pct))
+        counts = settle(mac, run, revision, every_s, partial(_is_decided, mac, weight_pct), partial(stay, mac))
         samples = collect_samples(mac, run)
         recent = pd.Timestamp.now("UTC") - pd.Timedelta(seconds=max(SAMPLED_S, mac.plan.traffic.promote_every_s))
         verdict = judge_step(mac.plan, weight_pct, counts, samples[samples["at"] >= recent])

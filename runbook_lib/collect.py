@@ -24,31 +24,49 @@ PATIENCE = 30  # how many times its settle time a step waits for traffic
 
 def collect_log(mac: Mac, run: Run) -> LogCounts:
     """Fetch the new lines of the judge's log, keep them with the run, and answer the counts of all so far."""
-    for content in _fetch(mac, run, mac.plan.nginx.slim_log, "log"):
-        counts = _read_counts(mac.plan, [content])
-        kept = run.directory / "evidence" / "log" / "counts.bin"
-        merged = LogCounts.load(kept).merge(counts) if kept.exists() else counts
-        write_whole(kept, merged.to_bytes())
-    kept = run.directory / "evidence" / "log" / "counts.bin"
-    return LogCounts.load(kept) if kept.exists() else _read_counts(mac.plan, [b""])
+    _fetch(mac, run, mac.plan.nginx.slim_log, "log")
+    slices = run.slices("log")
+    folder = run.directory / "evidence" / "log"
+    kept = max(folder.glob("counts-*.bin"), default=None)  # of how many slices, so that none is lost or counted twice
+    counted = int(kept.stem.partition("-")[2]) if kept else 0
+    counts = LogCounts.load(kept) if kept else _read_counts(mac.plan, [b""])
+    if counted < len(slices):
+        counts = counts.merge(_read_counts(mac.plan, [gzip.decompress(path.read_bytes()) for path in slices[counted:]]))
+        write_whole(folder / f"counts-{len(slices):05d}.bin", counts.to_bytes())
+        if kept:
+            kept.unlink()
+    return counts
 
 
 def settle(
-    mac: Mac, run: Run, revision: str, settle_s: float, is_enough: Callable[[LogCounts], bool] = lambda counts: True
+    mac: Mac,
+    run: Run,
+    revision: str,
+    settle_s: float,
+    is_enough: Callable[[LogCounts], bool] = lambda counts: True,
+    stay: Callable[[], None] = lambda: None,
 ) -> LogCounts:
     """Let traffic pass under one revision for `settle_s`, and then until it is enough or the plan's wait is over.
 
-    Answers the counts of that revision. Low traffic makes a verdict late, never lenient.
+    Answers the counts of that revision. Low traffic makes a verdict late, never lenient. `stay` is called often
+    enough to keep a lease.
     """
     if mac.dry_run:
         return collect_log(mac, run).select(revision=revision)
     started, wait_s = time.monotonic(), mac.plan.observation.wait_s
-    time.sleep(min(settle_s, wait_s))
+    _wait(mac, settle_s, stay)
     while not is_enough(counts := collect_log(mac, run).select(revision=revision)):
-        if time.monotonic() - started > min(wait_s, PATIENCE * settle_s):
+        if time.monotonic() - started > settle_s + min(wait_s, PATIENCE * settle_s):
             break
-        time.sleep(min(settle_s, 30))
+        _wait(mac, min(settle_s, 30), stay)
     return counts
+
+
+def _wait(mac: Mac, wait_s: float, stay: Callable[[], None]) -> None:
+    end = time.monotonic() + wait_s
+    while (left_s := end - time.monotonic()) > 0:
+        stay()
+        time.sleep(min(left_s, mac.plan.lease.attended_s / 4))
 
 
 def collect_samples(mac: Mac, run: Run) -> pd.DataFrame:
@@ -61,6 +79,20 @@ def collect_samples(mac: Mac, run: Run) -> pd.DataFrame:
 def read_samples(slices: list[Path]) -> pd.DataFrame:
     """The samples in slices that were kept; columns as in sentinel.parse_samples."""
     return sentinel.parse_samples(b"".join(gzip.decompress(path.read_bytes()) for path in slices))
+
+
+def collect_events(mac: Mac, run: Run) -> int:
+    """Bring what the sentinel did by itself into the ledger; answers how many events were new.
+
+    Each is written once, whenever this was interrupted: the ledger says how many of the kept lines it has.
+    """
+    _fetch(mac, run, sentinel.events_file(mac.plan), "sentinel")
+    content = b"".join(gzip.decompress(path.read_bytes()) for path in run.slices("sentinel"))
+    done = sentinel.parse_events(content).query("run == @run.name")
+    new = done.iloc[len(run.ledger().events("drained", "reverted", step="sentinel")) :]
+    for row in new.to_dict("records"):
+        run.ledger("sentinel").append(row["event"], row["what"], cause=row["cause"], why=row["what"], at_mac=row["at"])
+    return len(new)
 
 
 def read_slice(path: Path, plan: Plan) -> LogCounts:

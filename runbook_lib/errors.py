@@ -15,7 +15,8 @@ RunbookError
     ├── StepNotReady         the step before has not passed                      exit 3
     ├── GateWaiting          a person has to approve, or there is nothing to approve   exit 3
     ├── StepFailed           the verdict is fail                                 exit 1
-    └── StepInconclusive     the verdict is inconclusive                         exit 3
+    ├── StepInconclusive     the verdict is inconclusive                         exit 3
+    └── HostLocked           somebody else changes this Mac                      exit 3
 """
 
 from __future__ import annotations
@@ -97,4 +98,8 @@ class StepFailed(GateClosed):
 
 
 class StepInconclusive(GateClosed):
+    exit_code = 3
+
+
+class HostLocked(GateClosed):
     exit_code = 3

@@ -38,6 +38,11 @@ class Ledger:
         """What every line passes through before it is written: a Mac's ledger knows the secrets resolved so far."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
+    @property
+    def run(self) -> str:
+        """The name of the run this is the ledger of."""
+        return self.path.parent.name
+
     def append(self, event: str, what: str, **detail: Any) -> Event:
         """Write one event and wait until it is on disk."""
         with self.path.open("a+b") as file:
@@ -114,6 +119,9 @@ class Change:
 
     def verified(self, **detail: Any) -> None:
         self._ledger.append("verified", self._what, **detail)
+
+    def confirmed(self, **detail: Any) -> None:
+        self._ledger.append("confirmed", self._what, **detail)
 
 
 def _entry(line: bytes) -> Event | None:

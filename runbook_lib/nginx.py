@@ -144,12 +144,14 @@ class Rendered:
     files: dict[str, str]
 
 
-def render(plan: Plan, configuration: Configuration, weight_pct: float, slow_start: bool = False) -> Rendered:
+def render(
+    plan: Plan, configuration: Configuration, weight_pct: float, slow_start: bool = False, attempt: int = 0
+) -> Rendered:
     """The configuration for one weight: our two files, and your server block that includes them.
 
     Weight 0 is the absence of the canary from the split (nginx refuses `0%`). The revision is made from the
-    content, so the same weight of the same plan is the same revision. Raises ActionFailed where your server
-    block cannot be edited safely.
+    content, so the same weight of the same plan is the same revision; another `attempt`, after a drain, is another,
+    so that it is judged by its own requests. Raises ActionFailed where your server block cannot be edited safely.
     """
     servers = _servers(plan, configuration)
     server_conf = TEMPLATES.get_template("server.conf.j2").render(
@@ -170,6 +172,7 @@ def render(plan: Plan, configuration: Configuration, weight_pct: float, slow_sta
         text: str = template.render(
             revision=revision,
             weight_pct=weight_pct,
+            drain_file=plan.drain_file,
             split_keys=plan.webhooks.split_keys,
             pinned_paths=plan.webhooks.pinned_paths,
             primary=plan.primary.address,
@@ -181,7 +184,8 @@ def render(plan: Plan, configuration: Configuration, weight_pct: float, slow_sta
         return text
 
     content = http_conf("") + server_conf + "".join(adopted.values())
-    revision = f"w{weight_pct:06.2f}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    unique = f"{content}{attempt}" if attempt else content
+    revision = f"w{weight_pct:06.2f}-{hashlib.sha256(unique.encode()).hexdigest()[:8]}"
     managed = plan.nginx.managed_dir
     files = {
         f"{managed}/http.conf": http_conf(revision),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from runbook_lib.accesslog.counts import LogCounts
-from runbook_lib.collect import collect_log, collect_samples
+from runbook_lib.collect import collect_events, collect_log, collect_samples
 from runbook_lib.errors import StepNotReady
 from runbook_lib.evidence import Run
 from runbook_lib.gaps import find_gaps, judge_gaps
@@ -28,7 +28,10 @@ WINDOW_COLUMNS += ["failed_connects_count", "taken_over_count", "in_flight_count
 
 @dataclass(frozen=True)
 class Observation:
-    """What was seen since the slice was set. samples as in sentinel.parse_samples, counts of one revision."""
+    """What was seen since the slice was set, and why it was taken away, if it was.
+
+    samples as in sentinel.parse_samples, counts of one revision.
+    """
 
     since: pd.Timestamp
     weight_pct: float
@@ -36,9 +39,10 @@ class Observation:
     samples: pd.DataFrame
     needed_s: float
     every_s: float
+    drained: str = ""
 
     @classmethod
-    def of(cls, plan: Plan, weight: Event, counts: LogCounts, samples: pd.DataFrame) -> Observation:
+    def of(cls, plan: Plan, weight: Event, counts: LogCounts, samples: pd.DataFrame, drained: str = "") -> Observation:
         """What was seen since the ledger's event `weight`, of all counts and samples of a run."""
         since, detail, section = pd.Timestamp(weight["at"]), weight["detail"], plan.observation
         return cls(
@@ -48,6 +52,7 @@ class Observation:
             samples[samples["at"] >= since],
             section.observe_s,
             section.sample_every_s,
+            drained,
         )
 
     @property
@@ -122,13 +127,20 @@ def observe(mac: Mac, run: Run) -> Observation:
         raise StepNotReady(f"nothing to observe in {mac.plan.region}: no weight was set in run {run.name}")
     give_up = time.monotonic() + section.wait_s
     while True:
+        collect_events(mac, run)
         counts, samples = collect_log(mac, run), collect_samples(mac, run)
-        seen = Observation.of(mac.plan, weight, counts, samples)
+        seen = Observation.of(mac.plan, weight, counts, samples, drained_since(run.ledger().events("drained"), weight))
         answer = Verdict.of(judge_evidence(seen, mac.plan.thresholds)).answer
-        is_over = answer is Answer.FAIL or (answer is Answer.PASS and seen.is_whole)
+        is_over = seen.drained or answer is Answer.FAIL or (answer is Answer.PASS and seen.is_whole)
         if mac.dry_run or is_over or time.monotonic() >= give_up:
             return seen
         time.sleep(min(section.window_s, 5 * section.sample_every_s, max(0.1, give_up - time.monotonic())))
+
+
+def drained_since(drains: list[Event], weight: Event) -> str:
+    """Why the canary was drained after the ledger's event `weight`; empty where it was not."""
+    later = [e for e in drains if e["seq"] > weight["seq"]]
+    return f"{later[-1]['detail']['why']} (at {later[-1]['at'][:19]})" if later else ""
 
 
 def judge(plan: Plan, seen: Observation) -> list[Check]:
@@ -146,7 +158,8 @@ def judge(plan: Plan, seen: Observation) -> list[Check]:
         unit="s",
         samples_count=len(seen.samples),
     )
-    return [long_enough, *judge_evidence(seen, plan.thresholds)]
+    drained = [Check("canary drained", Answer.FAIL, f"the canary was drained meanwhile: {seen.drained}", Hop.CANARY)]
+    return [*(drained if seen.drained else []), long_enough, *judge_evidence(seen, plan.thresholds)]
 
 
 def judge_evidence(seen: Observation, thresholds: Thresholds) -> list[Check]:

@@ -152,6 +152,18 @@ class ObservationSection(Section):
     wait_s: Annotated[float, Field(ge=0)] = 600
 
 
+class LeaseSection(Section):
+    """How long the Mac waits for an operator who is silent before it helps itself.
+
+    A lease that lapses drains the canary: `attended_s` while a step runs, `unattended_s` once a step is over and
+    somebody has to answer. A change of nginx that is not confirmed within `confirm_s` is taken back.
+    """
+
+    attended_s: Seconds = 600
+    unattended_s: Seconds = 216_000
+    confirm_s: Seconds = 120
+
+
 class IncidentSection(Section):
     """Who is paged. `notify` names an apprise URL; `confirm_url` answers 200 once the page arrived."""
 
@@ -203,6 +215,7 @@ class Plan(Section):
     traffic: TrafficSection = TrafficSection()
     observation: ObservationSection = ObservationSection()
     thresholds: Thresholds = Thresholds()
+    lease: LeaseSection = LeaseSection()
     incident: IncidentSection = IncidentSection()
     evidence: EvidenceSection = EvidenceSection()
     gates: GatesSection = GatesSection()
@@ -251,6 +264,15 @@ class Plan(Section):
     @property
     def is_practice(self) -> bool:
         return self.host.practice_mac is not None
+
+    @property
+    def sentinel_label(self) -> str:
+        return f"{self.canary.label}.sentinel"
+
+    @property
+    def pending_dir(self) -> str:
+        """Where a change of nginx leaves the way back until it is confirmed."""
+        return f"{self.host.runbook_dir}/pending"
 
     @property
     def drain_file(self) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 from runbook_lib import gateway, launchd, matrix
 from runbook_lib.errors import EvidenceError
 from runbook_lib.launchd import Job
+from runbook_lib.lock import Holder, lock_file
 from runbook_lib.mac import Mac
 from runbook_lib.nginx import Configuration
 from runbook_lib.onmac import script
@@ -83,11 +84,12 @@ def probe_nginx(mac: Mac) -> Nginx:
 
 @dataclass(frozen=True)
 class Pulse:
-    """Which configuration new connections meet, and whether the kill switch is pulled."""
+    """Which configuration new connections meet, whether the kill switch is pulled, and what waits to be confirmed."""
 
     revision: str
     workers: pd.DataFrame
     drained: bool
+    unconfirmed: str
 
     @property
     def weight_pct(self) -> float:
@@ -98,13 +100,15 @@ class Pulse:
 def probe_pulse(mac: Mac) -> Pulse:
     """The running revision, asked of nginx by a new connection. workers: pid, state (serving or draining)."""
     section = mac.plan.nginx
-    done = mac.host.run(script("ask_pulse.sh"), str(section.probe_port), section.pid_file, mac.plan.drain_file)
+    words = (str(section.probe_port), section.pid_file, mac.plan.drain_file, mac.plan.pending_dir)
+    done = mac.host.run(script("ask_pulse.sh"), *words)
     fields = done.fields()
     workers = [(int(pid), state) for _, pid, state in done.rows(3)]
     return Pulse(
         fields.get("answer", "").partition(" ")[0],
         pd.DataFrame(workers, columns=["pid", "state"]),
         fields["drain_file"] == "there",
+        fields.get("unconfirmed", ""),
     )
 
 
@@ -113,13 +117,24 @@ def nginx_facts(nginx: Nginx) -> dict[str, Any]:
     return {"test_exit": nginx.test_exit, "test_text": nginx.test_text, "version": nginx.version}
 
 
+def probe_lock(mac: Mac) -> Holder | None:
+    """Who holds this Mac now."""
+    done = mac.host.run('# ask who holds this Mac\n[ ! -f "$1" ] || cat "$1"\n', lock_file(mac.plan))
+    return Holder.parse(done.stdout)
+
+
 def pulse_facts(pulse: Pulse) -> dict[str, Any]:
-    """What of a pulse is kept to be judged again: revision, drained, workers."""
-    return {"revision": pulse.revision, "drained": pulse.drained, "workers": pulse.workers.to_dict("list")}
+    """What of a pulse is kept to be judged again, by the names of its fields."""
+    return {
+        "revision": pulse.revision,
+        "drained": pulse.drained,
+        "unconfirmed": pulse.unconfirmed,
+        "workers": pulse.workers.to_dict("list"),
+    }
 
 
 def pulse_from(facts: Mapping[str, Any]) -> Pulse:
-    return Pulse(facts["revision"], pd.DataFrame(facts["workers"]), facts["drained"])
+    return Pulse(facts["revision"], pd.DataFrame(facts["workers"]), facts["drained"], facts["unconfirmed"])
 
 
 def probe_matrix(

@@ -25,7 +25,8 @@ class Proposal:
 
     `script` and `args` run on the Mac; `files` are (before, after) texts for the diff; `commands` say in words of
     the shell what the script does; `proof` asks the Mac afterwards, raises ActionFailed or answers the facts for
-    the ledger; `done_already` says why nothing is left to do.
+    the ledger; `done_already` says why nothing is left to do. A change with a `confirmation`, a script too, is taken
+    back by the Mac itself unless that runs in time. An `urgent` one waits for nobody who holds the Mac.
     """
 
     what: str
@@ -38,6 +39,8 @@ class Proposal:
     facts: Mapping[str, Any] = field(default_factory=dict)
     done_already: str = ""
     timeout_s: float | None = None
+    confirmation: str = ""
+    urgent: bool = False
 
     def diff(self) -> str:
         """The unified diff of all files; empty where nothing changes."""

@@ -71,7 +71,9 @@ def _raise(kept: Kept) -> Replayed:
 
 
 def _observe(kept: Kept) -> Replayed:
-    seen = observation.Observation.of(kept.plan, kept.last("weight"), kept.counts(), kept.samples())
+    weight, drains = kept.last("weight"), [event for event in kept.before if event["event"] == "drained"]
+    drained = observation.drained_since(drains, weight)
+    seen = observation.Observation.of(kept.plan, weight, kept.counts(), kept.samples(), drained)
     return {RECOMPUTED: observation.judge(kept.plan, seen), REJUDGED: _matrix(kept)}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from runbook_lib import gates, notifications, parameters
-from runbook_lib.actions import drain
+from runbook_lib.actions import drain, unlock
 from runbook_lib.errors import EvidenceError, GateWaiting, HostError
 from runbook_lib.evidence import Run
 from runbook_lib.execution import execute
@@ -19,8 +19,8 @@ from runbook_lib.ledger import Event
 from runbook_lib.mac import Mac
 from runbook_lib.notebooks import check_notebooks
 from runbook_lib.plan import Plan
-from runbook_lib.probes import probe_pulse
-from runbook_lib.step import BESIDE, MANAGED_FROM, STEPS
+from runbook_lib.probes import probe_lock, probe_pulse
+from runbook_lib.step import BESIDE, MANAGED_FROM, STEPS, has_passed
 from runbook_lib.verdict import Answer
 
 EXIT_CODES = {Answer.PASS: 0, Answer.FAIL: 1, Answer.INCONCLUSIVE: 3}
@@ -46,7 +46,7 @@ def next_step(run: Run | None) -> str | None:
     """The first step without a pass; None where the rollout is done."""
     if run is None or run.is_closed:
         return STEPS[0]
-    return next((name for name in STEPS if run.answer(name) != Answer.PASS), None)
+    return next((name for name in STEPS if not has_passed(run, name)), None)
 
 
 def run_region(
@@ -92,7 +92,7 @@ def run_step(region: str, name: str, given: Mapping[str, Any], say: Say) -> Outc
     verdict = Answer(answer) if answer else Answer.FAIL if error else Answer.INCONCLUSIVE
     if error and verdict is Answer.PASS:
         verdict = Answer.FAIL
-    if error and not answer and name in STEPS[MANAGED_FROM:]:
+    if error and not answer and name in STEPS[MANAGED_FROM:] and _has_acted(run, name):
         error += f"; {_drained_after_death(region, name)}"
     try:
         file_away(run)
@@ -135,24 +135,41 @@ def approve(region: str, why: str) -> Event:
     return event
 
 
+def _has_acted(run: Run, name: str) -> bool:
+    """Whether the step changed the Mac since it was opened last; one that was only refused, or only looked, did not."""
+    last = run.ledger().last("step_opened", "effect", step=name)
+    return last is not None and last["event"] == "effect"
+
+
 def _drained_after_death(region: str, name: str) -> str:
     """A step that died without a verdict leaves a canary that nobody judges: it gets no traffic."""
     try:
-        return drain_now(region, f"{name} died without a verdict")
+        return drain_now(region, f"{name} died without a verdict", "death")
     except HostError as lost:
         return f"the canary could NOT be drained: {lost}"
 
 
-def drain_now(region: str, why: str) -> str:
+def drain_now(region: str, why: str, cause: str = "hand") -> str:
     """The canary at zero, by the drain file; works from every state, with or without a run."""
     plan = parameters.load(region)
     run = Run.current(region) or Run.start(region)
     with Mac.connect(plan, run.ledger("drain")) as mac:
-        drain(mac, why)
+        drain(mac, why, cause)
         pulse = probe_pulse(mac)
     failures = notifications.send_due(plan, run)
     loaded = pulse.revision or "no managed configuration"
     return "\n".join([f"{region}: drained; new requests go to primary ({loaded} is loaded)", *failures])
+
+
+def break_lock(region: str, why: str) -> str:
+    """Take a Mac from whoever holds it, on record; for a holder that cannot let go by itself."""
+    run = Run.current(region) or Run.start(region)
+    with Mac.connect(parameters.load(region), run.ledger("unlock")) as mac:
+        holder = probe_lock(mac)
+        if holder is None:
+            return f"{region}: nobody holds this Mac; nothing was changed"
+        unlock(mac, holder, why)
+    return f"{region}: the lock of {holder} is broken"
 
 
 def roll_back(region: str, say: Say) -> Outcome:

@@ -17,6 +17,7 @@ STEP_PCT = 10.0  # article: "raise in 10% steps only when error budgets stay gre
 OBSERVE_S = 48 * 3600  # article: checklist step 7
 BROWSER_SPACING = 120  # OpenClaw's docs: browser control is base+2, CDP base+11 to +110
 GATEWAY_KEEPALIVE_S = 5  # OpenClaw closes an idle connection after 5 s
+SLOWEST_CHANGE_S = 15  # two reloads of at most 5 s each, and the way there
 HOOK_QUEUE_S = 15  # a hook waits up to 15 s for one of 8 places
 GATEWAY_TOKEN = "OPENCLAW_GATEWAY_TOKEN"
 SECRET_HEADERS = ("authorization", "cookie", "token", "key", "secret")
@@ -208,6 +209,28 @@ def _samples(plan: Plan) -> Iterator[Mistake]:
         )
 
 
+def _leases(plan: Plan) -> Iterator[Mistake]:
+    attended_s, unattended_s, confirm_s = plan.lease.attended_s, plan.lease.unattended_s, plan.lease.confirm_s
+    every_s, observe_s = plan.observation.sample_every_s, plan.observation.observe_s
+    if attended_s < 4 * every_s:
+        yield (
+            ("lease", "attended_s"),
+            f"{attended_s:g} s is less than four samples of the sentinel ({every_s:g} s each); "
+            f"write at least {4 * every_s:g}, e.g. 600",
+        )
+    if unattended_s <= observe_s:
+        yield (
+            ("lease", "unattended_s"),
+            f"{unattended_s:g} s lapses within the observation of {observe_s:g} s; write more, e.g. "
+            f"{observe_s + observe_s / 4:g}",
+        )
+    if confirm_s < SLOWEST_CHANGE_S:
+        yield (
+            ("lease", "confirm_s"),
+            f"{confirm_s:g} s is shorter than a change and its proof may take ({SLOWEST_CHANGE_S} s); write e.g. 120",
+        )
+
+
 def _round_trip(plan: Plan) -> Iterator[Mistake]:
     read_s, longest_s = plan.nginx.proxy_read_timeout_s, plan.runtime.longest_model_round_trip_s
     if read_s < longest_s:
@@ -261,6 +284,7 @@ RULES: tuple[Rule, ...] = (
     _one_length,
     _window,
     _samples,
+    _leases,
     _round_trip,
     _hook_queue,
     _practice,

@@ -79,7 +79,7 @@ def prepare_tools(mac: Mac) -> Proposal:
     return Proposal(
         "put the runbook's tools on the Mac",
         "# put the runbook's tools on the Mac\n"
-        'umask 077\nmkdir -p "$1/bin" "$1/snapshots" && chmod 700 "$1" || return 1\n'
+        'umask 077\nmkdir -p "$1/bin" "$1/snapshots" && chmod 711 "$1" || return 1\n'
         f"cat >\"$2.next\" <<'END_OF_WRAPPER'\n{script('with-env.sh')}END_OF_WRAPPER\n"
         f'{function("put_file")}put_file "$2" 755\n',
         args=(folder, wrapper),

@@ -71,6 +71,37 @@ class Excess:
     requests_left: float
 
 
+@dataclass(frozen=True)
+class Bets:
+    """The walks that `excess` follows: one column for each of STEPS, all in logs.
+
+    `share` is the bet; an event adds `gain`, any other trial `loss`: against the threshold, and against `healthy`.
+    A stretch is certain from `needed_of_stretch` on, a whole run from `needed`.
+    """
+
+    share: Floats
+    gain: Floats
+    loss: Floats
+    gain_healthy: Floats
+    loss_healthy: Floats
+    needed_of_stretch: float
+    needed: float
+
+    @classmethod
+    def of(cls, threshold: float, healthy: float, confidence: float) -> Bets:
+        ratios = np.array([min(step * threshold, LARGEST_RATIO) for step, _ in STEPS])
+        needed = -math.log(1 - confidence)
+        return cls(
+            np.log([share for _, share in STEPS]),
+            np.log(ratios / threshold),
+            np.log((1 - ratios) / (1 - threshold)),
+            np.log(ratios / healthy),
+            np.log((1 - ratios) / (1 - healthy)),
+            needed - math.log(STRETCH_SHARE),
+            needed,
+        )
+
+
 def excess(
     events: Ints, trials: Ints, threshold: float, healthy: float, confidence: float, starts_count: float, recent: float
 ) -> Excess:
@@ -93,23 +124,19 @@ def excess(
     """
     if not events.any():
         return Excess(None, 0, math.inf)
-    bet = np.log([share for _, share in STEPS])
-    ratios = np.array([min(step * threshold, LARGEST_RATIO) for step, _ in STEPS])
-    needed = -math.log(1 - confidence)
+    bets = Bets.of(threshold, healthy, confidence)
+    bet, needed, needed_of_stretch = bets.share, bets.needed, bets.needed_of_stretch
     k, misses = events[:, None], (trials - events)[:, None]
 
-    gain, loss = np.log(ratios / threshold), np.log((1 - ratios) / (1 - threshold))
-    walk = np.cumsum(k * gain + misses * loss, axis=0)
+    walk = np.cumsum(k * bets.gain + misses * bets.loss, axis=0)
     lowest = np.minimum.accumulate(np.vstack((np.zeros(len(STEPS)), walk[:-1])), axis=0)
     stretch = bet + walk - lowest
 
-    gain_healthy, loss_healthy = np.log(ratios / healthy), np.log((1 - ratios) / (1 - healthy))
-    far = np.cumsum(k * gain_healthy + misses * loss_healthy, axis=0)
+    far = np.cumsum(k * bets.gain_healthy + misses * bets.loss_healthy, axis=0)
     before = np.vstack((np.zeros(len(STEPS)), far[:-1]))
     begun = np.where(_may_start(trials)[:, None], -math.log(starts_count) - before, -np.inf)
     run = bet + far + np.logaddexp.accumulate(begun, axis=0)
 
-    needed_of_stretch = needed - math.log(STRETCH_SHARE)
     certain = (stretch.max(axis=1) >= needed_of_stretch) & (np.logaddexp.reduce(run, axis=1) >= needed)
     if certain.any():
         at = int(np.argmax(certain))
@@ -117,8 +144,8 @@ def excess(
         path = np.concatenate(([0.0], walk[:at, best]))
         return Excess(at, len(path) - 1 - int(np.argmin(path[::-1])), 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        speed = recent * gain + (1 - recent) * loss
-        speed_healthy = recent * gain_healthy + (1 - recent) * loss_healthy
+        speed = recent * bets.gain + (1 - recent) * bets.loss
+        speed_healthy = recent * bets.gain_healthy + (1 - recent) * bets.loss_healthy
         left = np.where(speed > 0, (needed_of_stretch - np.maximum(stretch[-1], bet)) / speed, np.inf)
         fresh = bet - math.log(starts_count)
         left_healthy = np.where(speed_healthy > 0, (needed - np.maximum(run[-1], fresh)) / speed_healthy, np.inf)

@@ -10,9 +10,11 @@ from typing import Any
 import pandas as pd
 
 from runbook_lib import gates, manifest, parameters, report
-from runbook_lib.actions import apply, drain
+from runbook_lib.actions import apply, drain, release, try_switch
+from runbook_lib.collect import collect_events
 from runbook_lib.errors import GateWaiting, StepFailed, StepInconclusive, StepNotReady
 from runbook_lib.evidence import Run
+from runbook_lib.lease import propose_lease, propose_release
 from runbook_lib.mac import Mac
 from runbook_lib.plan import Plan
 from runbook_lib.probes import Pulse, probe_pulse, pulse_facts
@@ -35,6 +37,8 @@ STEPS = (
 )
 BESIDE = ("rollback", "rehearse_nginx_failure")
 ACTING = tuple(step for step in STEPS if step not in ("03_validate", "07_observe"))
+RAISED, OBSERVED = STEPS[5], STEPS[6]
+FORGIVEN = ("lease", "death")  # causes of a drain that say nothing against the canary
 MANAGED_FROM = STEPS.index("04_start_dark")  # from here on our configuration runs, so a failure drains
 
 
@@ -128,6 +132,10 @@ class Step:
             report.banner(verdict, f"{self.name} in {self.plan.region}"), report.checks_table(verdict)
         )
 
+    def try_switch(self) -> list[dict[str, Any]]:
+        """Prove that the drain file works, before any traffic depends on it."""
+        return try_switch(self.mac)
+
     def drain(self, why: str) -> None:
         """Every new request to primary, at once and without a reload."""
         if not self.mac.dry_run:
@@ -135,7 +143,7 @@ class Step:
 
     def withdraw(self, why: str) -> None:
         """Canary to zero: at once by the drain file, then in the configuration."""
-        drain(self.mac, why)
+        drain(self.mac, why, "verdict")
         apply(self.mac, propose_weight(self.mac, 0))
 
     def gate(self) -> None:
@@ -143,6 +151,7 @@ class Step:
         if self.mac.dry_run:
             return
         verdict = self._verdict or Verdict()
+        self._hand_over(verdict)
         where = f"{self.name} in {self.plan.region}"
         if verdict.answer is Answer.FAIL:
             hops = ", ".join(verdict.hops)
@@ -150,6 +159,15 @@ class Step:
         if verdict.answer is Answer.INCONCLUSIVE:
             raise StepInconclusive(f"{where} is inconclusive, nothing goes on: {'; '.join(verdict.reasons)}")
         self.mac.ledger.append("step_closed", f"{self.name} passed")
+
+    def _hand_over(self, verdict: Verdict) -> None:
+        """Leave the Mac to others, and a canary that has traffic to the sentinel until somebody answers."""
+        weight = self.run.ledger().last("weight")
+        if self.name == STEPS[-1] and verdict.answer is Answer.PASS:
+            apply(self.mac, propose_release(self.mac))
+        elif verdict.answer is not Answer.FAIL and self.name in STEPS and weight and weight["detail"]["weight_pct"]:
+            apply(self.mac, propose_lease(self.mac, self.plan.lease.unattended_s))
+        release(self.mac)
 
 
 def open_step(name: str, namespace: Mapping[str, Any]) -> Step:
@@ -170,6 +188,8 @@ def open_step(name: str, namespace: Mapping[str, Any]) -> Step:
     sealed = _seal_before(run, mac)
     ledger.append("step_opened", name, dry_run=dry_run, region=plan.region)
     run.keep_facts(name, "plan", plan.model_dump(mode="json"))
+    if name in STEPS[MANAGED_FROM + 1 :] and not dry_run and collect_events(mac, run):
+        _run_for(name, plan, again)  # the sentinel may have drained the canary since
     return Step(name, run, mac, sealed)
 
 
@@ -187,15 +207,17 @@ def _run_for(name: str, plan: Plan, again: bool) -> Run:
     if place == 0:
         fresh = run is None or run.is_closed or run.answer(STEPS[1]) != ""
         return Run.start(region) if run is None or fresh else run
-    before = STEPS[place - 1]
     if run is None or run.is_closed:
         raise StepNotReady(f"{name} in {region}: there is no open run; start with 01_snapshot")
-    if run.answer(before) != Answer.PASS:
-        said = run.answer(before) or "nothing yet"
-        raise StepNotReady(
-            f"{name} in {region}: {before} has not passed (it says {said}); run it first: rollout run {region}"
-        )
-    if why := gates.refusal(plan, run, name, before):
+    for before in STEPS[:place]:
+        if not has_passed(run, before):
+            said = run.answer(before) or "nothing yet"
+            void = ", void since the canary was drained" if said == Answer.PASS else ""
+            raise StepNotReady(
+                f"{name} in {region}: {before} has not passed (it says {said}{void}); run it first: "
+                f"rollout run {region}"
+            )
+    if why := gates.refusal(plan, run, name, STEPS[place - 1]):
         raise GateWaiting(f"{region}: {why}")
     return run
 
@@ -220,13 +242,31 @@ def _refuse_a_record(name: str, region: str) -> None:
 
 
 def _refuse_a_second_time(name: str, region: str, run: Run | None) -> None:
-    if run is None or run.is_closed or name not in ACTING or run.answer(name) != Answer.PASS:
+    if run is None or run.is_closed or name not in ACTING or not has_passed(run, name):
         return
     passed = run.ledger().last("verdict", step=name) or {}
     raise StepNotReady(
         f"{name} in {region} has passed in run {run.name} ({passed['at']}); nothing was done again. Go on with "
         f"rollout run {region}, go back with rollout rollback {region}, or set again = True to change the Mac again"
     )
+
+
+def has_passed(run: Run, name: str) -> bool:
+    """Whether a step's last verdict is a pass that still stands.
+
+    A drain takes the slice away, so it has to be raised again. Unless it says nothing against the canary (a lease
+    that lapsed, a step that died), the observation of that slice is void, too.
+    """
+    if run.answer(name) != Answer.PASS:
+        return False
+    if name not in (RAISED, OBSERVED):
+        return True
+    verdicts = [e["seq"] for e in run.ledger().events("verdict", step=name)]
+    raised = [e["seq"] for e in run.ledger().events("verdict", step=RAISED) if e["seq"] <= verdicts[-1]]
+    drains = [e for e in run.ledger().events("drained") if e["seq"] > max(raised, default=0)]
+    if name == RAISED:
+        return not drains
+    return all(e["detail"].get("cause") in FORGIVEN for e in drains)
 
 
 def _already(proposal: Proposal) -> str:

@@ -12,7 +12,7 @@ from runbook_lib.mac import Mac
 from runbook_lib.nginx import render
 from runbook_lib.onmac import script
 from runbook_lib.probes import probe_nginx, probe_pulse
-from runbook_lib.proposal import Proposal, staged
+from runbook_lib.proposal import Proposal, sh, staged
 
 RELOAD_LIMIT_S = 5  # a reload that is not visible to new connections after this long has failed
 RAMP_POINTS_PCT = 5.0  # a controller's stand-in for slow_start: at most this many points at a time
@@ -26,9 +26,12 @@ def propose_weight(mac: Mac, weight_pct: float) -> Proposal:
     nginx = probe_nginx(mac)
     if nginx.configuration is None:
         raise ActionFailed(f"{mac.host.name}: nginx -t fails before any change: {nginx.test_text}. Mend that first")
-    wanted = render(mac.plan, nginx.configuration, weight_pct, nginx.has_slow_start)
+    attempt = len(mac.ledger.events("drained"))
+    wanted = render(mac.plan, nginx.configuration, weight_pct, nginx.has_slow_start, attempt)
     before = {path: nginx.configuration.files.get(path, "") for path in wanted.files}
-    running = probe_pulse(mac).revision
+    pulse = probe_pulse(mac)
+    running = pulse.revision
+    is_kept = running == wanted.revision and pulse.unconfirmed != running
     return propose_files(
         mac,
         f"set the canary's weight to {weight_pct:g} %",
@@ -37,7 +40,7 @@ def propose_weight(mac: Mac, weight_pct: float) -> Proposal:
         expect=wanted.revision,
         undo=f"the weight before ({running or 'no managed configuration'}), or a drain at once",
         facts={"weight_pct": weight_pct, "revision": wanted.revision, "revision_before": running},
-        done_already=f"{wanted.revision} runs already" if running == wanted.revision else "",
+        done_already=f"{wanted.revision} runs already" if is_kept else "",
     )
 
 
@@ -52,11 +55,17 @@ def propose_files(
     facts: Mapping[str, Any],
     done_already: str = "",
 ) -> Proposal:
-    """Change nginx's files to `after` (an empty text removes the file) and prove that revision `expect` runs."""
+    """Change nginx's files to `after` (an empty text removes the file) and prove that revision `expect` runs.
+
+    Unless it is confirmed in time, the sentinel takes it back; where none runs, the facts say that it is `unwatched`.
+    """
     section = mac.plan.nginx
+    pending = mac.plan.pending_dir
+    watcher = f"{mac.plan.runtime.launchd_domain}/{mac.plan.sentinel_label}"
     body = (
         staged(after)
         + "change() {\n"
+        + script("reload_nginx.sh")
         + script("change_nginx.sh")
         + '}\nchange "$@"\nstatus=$?\nrm -rf "$stage"\nreturn $status\n'
     )
@@ -65,7 +74,10 @@ def propose_files(
     return Proposal(
         what,
         f"# {what}\n{body}",
-        args=(*words, str(section.probe_port), expect, str(RELOAD_LIMIT_S), section.sudo_words),
+        args=(
+            *(*words, str(section.probe_port), expect, str(RELOAD_LIMIT_S), section.sudo_words),
+            *(pending, watcher, f"{mac.plan.lease.confirm_s:.0f}"),
+        ),
         files={path: (before.get(path, ""), text) for path, text in after.items()},
         commands=(
             f"{sudo}{section.binary} -t -c {section.conf}",
@@ -76,6 +88,7 @@ def propose_files(
         undo=undo,
         facts=facts,
         done_already=done_already,
+        confirmation=f"set -- {sh(pending, expect)}\n{script('confirm_nginx.sh')}",
     )
 
 
@@ -91,6 +104,7 @@ def _prove_reload(mac: Mac, done: Completed) -> Mapping[str, Any]:
         "workers": fields["workers"].split(),
         "draining_workers_count": int(fields["draining"]),
         "took_s": round(done.duration_s, 3),
+        **({"unwatched": fields["unwatched"]} if "unwatched" in fields else {}),
     }
 
 

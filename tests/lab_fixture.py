@@ -83,7 +83,7 @@ def start_canary(mac: PracticeMac) -> str:
     write(layout.plist(CANARY_LABEL), plistlib.dumps(job).decode())
     mac.launchctl("bootstrap", launchd_domain(), str(layout.plist(CANARY_LABEL)))
     url = f"http://127.0.0.1:{mac.ports.canary}"
-    until(lambda: status(f"{url}/readyz") == 200)
+    until(lambda: status(f"{url}/readyz") == 200, within_s=30)
     return url
 
 

@@ -29,12 +29,12 @@ gates notifications                                          who is asked, and w
 report plots console numbers redaction                       banner, tables, plots; the same on a terminal
 climb rehearsal rollback                                     several changes, with a judgement in between
 dark observation hunt lints validation smoke > collect       what a step asks, and what it makes of the answer
-install jobs suspension weight snapshot sentinel             what a step proposes to change
+install jobs suspension weight snapshot sentinel > lease     what a step proposes to change
 probes actions                                               everything ASKED of the Mac, everything that CHANGES it
 analyse gaps replay > stage > injections > dealt judge partitions > reloads > ratios latency > blame
                                                              measurements and thresholds to a verdict
 nginx launchd matrix migration webhooks incident > gateway   what each thing is: text and frames
-proposal > mac > vault                                       a connected Mac; a change of it before it is made
+lock > proposal > mac > vault                                a connected Mac; a change of it before it is made
 seal > evidence manifest signature > ledger                  the run folder; what was tried, done and proven
 accesslog > .reader .slow > .blocks .counts .detection .stream > .foreign .frames .lines
                                                              any access log to counts, counts to frames

@@ -1,65 +1,29 @@
 # change nginx's configuration and prove that it runs
-# The caller sets $stage, a directory of files 1, 2, … whose targets stand in $stage/targets; an empty file means
-# that its target is removed. Exit codes are never believed: a reload counts when new connections answer the new
-# revision and the old workers are gone or draining. Temporaries are hidden files: nginx includes all others.
+# After reload_nginx.sh. The caller sets $stage; an empty file there means that its target is removed. Before the first
+# file is touched, the way back is laid into $pending: the sentinel goes it unless the change is confirmed in time.
 # shellcheck disable=SC2154
-binary=$1 conf=$2 pid_file=$3 error_log=$4 port=$5 expect=$6 limit_s=$7 sudo=$8
+binary=$1 conf=$2 pid_file=$3 error_log=$4 port=$5 expect=$6 limit_s=$7 sudo=$8 pending=$9
+shift 9
+watcher=$1 confirm_s=$2
 
-workers() {
-    ps -A -o pid=,ppid=,command= | awk -v master="$master" '$2 == master && /nginx/ && !/shutting down/ { print $1 }'
-}
-# Put file $1 in the place of $2, with the mode and owner that $2 has, so that no reader sees half of it.
-put() {
-    next=${2%/*}/.${2##*/}.next
-    if [ -e "$2" ]; then $sudo cp -p "$2" "$next" || return 1; fi
-    $sudo cp "$1" "$next" && $sudo mv -f "$next" "$2" && $sudo cmp -s "$1" "$2"
-}
-put_back() {
-    undone="the old files are back"
-    while IFS='	' read -r number target; do
-        if [ -e "$stage/$number.before" ]; then
-            $sudo cmp -s "$stage/$number.before" "$target" || put "$stage/$number.before" "$target"
-        else
-            $sudo rm -f "$target"
-        fi || undone="$target could NOT be put back: look at once"
-    done <"$stage/targets"
-}
 refused() {
     put_back
+    rm -rf "$pending"
     printf 'result\trefused\ndetail\t%s; %s\n' "$1" "$undone"
 }
-alerts() {
-    tail -c "+$((log_size + 1))" "$error_log" 2>/dev/null | grep -E '\[(emerg|alert)\]' | head -n 3 | tr '\n\t' '  '
-}
-# Wait until $2 new connections in a row answer revision $1 (`none`: nothing answers; `not X`: anything but X).
-proven() {
-    in_a_row=0 give_up=$(($(date +%s) + limit_s))
-    while [ "$(date +%s)" -lt "$give_up" ]; do
-        answer=$(curl -s --max-time 1 "http://127.0.0.1:$port/__rollout" || echo none)
-        case "$1" in
-        'not '*) if [ "${answer%% *}" != "${1#not }" ]; then in_a_row=$((in_a_row + 1)); else in_a_row=0; fi ;;
-        *) if [ "${answer%% *}" = "$1" ]; then in_a_row=$((in_a_row + 1)); else in_a_row=0; fi ;;
-        esac
-        [ "$in_a_row" -ge "$2" ] && return 0
-        [ "$in_a_row" -gt 0 ] && continue
-        [ -n "$(alerts)" ] && return 1
-        sleep 0.1
-    done
-    return 1
-}
-
-# Wait until none of the workers $1 accepts any more; those that do are left in $still.
-replaced() {
-    give_up=$(($(date +%s) + limit_s))
-    while [ "$(date +%s)" -lt "$give_up" ]; do
-        still=
-        for pid in $(workers); do
-            case " $1 " in *" $pid "*) still="$still $pid" ;; esac
-        done
-        [ -z "$still" ] && return 0
-        sleep 0.1
-    done
-    return 1
+# Lay the way back, where the sentinel runs that would go it. A way back that was never confirmed is given up: whoever
+# changes again has looked at what runs now.
+arm() {
+    rm -rf "$pending" "$pending.next"
+    launchctl print "$watcher" >/dev/null 2>&1 || return 0
+    mkdir -m 700 "$pending.next" && cp -p "$stage/targets" "$pending.next/" || return 1
+    for kept in "$stage"/*.before; do [ ! -e "$kept" ] || $sudo cp -p "$kept" "$pending.next/" || return 1; done
+    {
+        printf "binary='%s' conf='%s' pid_file='%s' error_log='%s'\n" "$binary" "$conf" "$pid_file" "$error_log"
+        printf "port='%s' limit_s='%s' sudo='%s' before='%s' expect='%s'\n" "$port" "$limit_s" "$sudo" "$before" "$expect"
+        printf "deadline='%s'\n" "$(($(date +%s) + confirm_s))"
+    } >"$pending.next/settings"
+    mv -f "$pending.next" "$pending"
 }
 
 before=$(curl -s --max-time 1 "http://127.0.0.1:$port/__rollout")
@@ -76,6 +40,10 @@ while IFS='	' read -r number target; do # a link stays a link: what it leads to 
     [ ! -e "$target" ] || $sudo cp -p "$target" "$stage/$number.before" || return 1
 done <"$stage/targets"
 mv -f "$stage/real" "$stage/targets"
+if ! arm; then
+    refused "the way back could not be laid into $pending"
+    return 0
+fi
 while IFS='	' read -r number target; do
     if [ ! -s "$stage/$number" ]; then
         $sudo rm -f "$target"
@@ -94,6 +62,7 @@ fi
 master=$(cat "$pid_file" 2>/dev/null)
 if [ -z "$master" ] || ! ps -p "$master" -o command= | grep -q 'nginx: master'; then
     put_back
+    rm -rf "$pending"
     printf 'result\tstale\ndetail\tthe pid file says %s, which is no nginx master; %s\n' "${master:-nothing}" "$undone"
     return 0
 fi
@@ -113,19 +82,12 @@ found=$(alerts)
 
 if [ -n "$failure" ]; then
     put_back
-    log_size=$(($(wc -c <"$error_log" 2>/dev/null || echo 0)))
-    # nginx tries a taken port for 2.5 s before it gives a reload up: what runs now is settled by the second one alone
-    old_workers=$(workers | tr '\n' ' ')
-    $sudo kill -HUP "$master"
-    replaced "$old_workers"
-    if [ -n "$before" ]; then
-        proven "$before" 5 && undone="$undone and $before answers" || undone="$undone but $before does NOT answer: look at once"
-    else
-        proven "not $expect" 2 && undone="$undone and run" || undone="$undone but $expect still answers: look at once"
-    fi
+    reload_back "$before" "$expect"
+    rm -rf "$pending"
     printf 'result\tnot proven\ndetail\t%s; %s\n' "$failure" "$undone"
     return 0
 fi
+[ -d "$pending" ] || printf 'unwatched\t%s\n' "$watcher"
 printf 'draining\t%s\n' "$(ps -A -o pid=,ppid=,command= | awk -v master="$master" '$2 == master && /shutting down/' | wc -l | tr -d ' ')"
 printf 'workers\t%s\n' "$(workers | tr '\n' ' ')"
 printf 'result\tproven\n'

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Sample both gateways into a rotating file, whether or not anybody is connected: sentinel.sh CONFIG
-# The config sets: every_s, samples, drain_file, domain, and for each gateway `gateway NAME LABEL PORT ENV_FILE`.
+# Sample both gateways into a rotating file and guard the canary, whether or not anybody is connected: sentinel.sh CONFIG
+# The config sets every_s, samples, domain and what guard.sh needs, then `gateway NAME LABEL PORT ENV_FILE` for each.
 # A line: at, gateway, pid, rss_kb, cpu_pct, ready_status, ready_ms, backlog, in_flight.
 config=$1
 umask 077
@@ -43,7 +43,13 @@ sample() {
     printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$name" "$pid" "$rss_kb" "$cpu_pct" \
         "${ready%% *}" "$ready_ms" "$backlog" "$in_flight" >>"$samples"
 }
-gateway() { sample "$@"; }
+# Between two samples, too: a frozen gateway takes the whole time of each question.
+gateway() {
+    guard
+    sample "$@"
+}
+# shellcheck disable=SC1091
+. "${0%/*}/guard.sh"
 
 while :; do
     # shellcheck disable=SC1090

@@ -1,0 +1,242 @@
+"""Nobody connected, two people at once, a drain under load: for real on the practice Mac."""
+
+from __future__ import annotations
+
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lab_fixture import start_canary, until
+from mac_fixture import connected, plan_of
+
+from runbook_lib.actions import apply, drain, release, undrain, unlock
+from runbook_lib.collect import collect_events
+from runbook_lib.errors import HostLocked
+from runbook_lib.evidence import Run
+from runbook_lib.lab import traffic
+from runbook_lib.lab.mac import PracticeMac
+from runbook_lib.lease import held_until, propose_lease, propose_release
+from runbook_lib.mac import Mac
+from runbook_lib.probes import probe_lock, probe_pulse
+from runbook_lib.sentinel import propose_removal, propose_sentinel
+from runbook_lib.snapshot import prepare_tools
+from runbook_lib.weight import propose_weight
+
+pytest_plugins = ["lab_fixture", "mac_fixture"]
+
+EVERY_S = 1
+LEASE_S = 4
+CONFIRM_S = 15
+LOOK_S = EVERY_S + 3  # one round of the sentinel on a busy machine: its wait, and six questions
+
+
+@pytest.fixture(scope="module")
+def canary(own_lab: PracticeMac) -> PracticeMac:
+    """A practice Mac whose canary is ready."""
+    start_canary(own_lab)
+    return own_lab
+
+
+@pytest.fixture
+def mac(canary: PracticeMac, tmp_path: Path) -> Iterator[Mac]:
+    """The sentinel runs, the canary's weight is 50 %, and no lease is held."""
+    plan = plan_of(canary, lease={"attended_s": LEASE_S, "confirm_s": CONFIRM_S}, thresholds={"error_window_s": 60})
+    with connected(plan, tmp_path) as mac:
+        apply(mac, prepare_tools(mac), propose_sentinel(mac), propose_weight(mac, 50))
+        yield mac
+        undrain(mac, "the test is over")
+        apply(mac, propose_removal(mac))
+        release(mac)
+
+
+def run_of(mac: Mac) -> Run:
+    return Run("lab", mac.ledger.path.parent)
+
+
+def drained(mac: Mac) -> bool:
+    return probe_pulse(mac).drained
+
+
+def test_a_lease_that_lapses_drains_and_is_told_of_in_the_ledger_once(mac: Mac) -> None:
+    apply(mac, propose_lease(mac, LEASE_S))
+    assert held_until(mac.ledger)
+    assert not drained(mac)
+    until(lambda: drained(mac), within_s=LEASE_S + LOOK_S + 5)
+    assert collect_events(mac, run_of(mac)) == 1
+    assert collect_events(mac, run_of(mac)) == 0
+    event = mac.ledger.last("drained")
+    assert event is not None
+    assert (event["step"], event["detail"]["cause"]) == ("sentinel", "lease")
+
+
+def test_a_lease_that_is_given_back_guards_nothing(mac: Mac) -> None:
+    apply(mac, propose_lease(mac, LEASE_S), propose_release(mac))
+    assert held_until(mac.ledger) is None
+    time.sleep(LEASE_S + LOOK_S)
+    assert not drained(mac)
+
+
+def test_a_change_that_nobody_confirms_is_taken_back(mac: Mac) -> None:
+    before = probe_pulse(mac).revision
+    apply(mac, replace(propose_weight(mac, 60), confirmation=""))  # as if we had died right after the proof
+    assert probe_pulse(mac).unconfirmed.startswith("w060")
+    until(lambda: probe_pulse(mac).revision == before, within_s=CONFIRM_S + LOOK_S + 10)
+    pulse = probe_pulse(mac)
+    assert (pulse.unconfirmed, pulse.drained) == ("", False)
+    collect_events(mac, run_of(mac))
+    event = mac.ledger.last("reverted")
+    assert event is not None and "w060" in event["what"] and f"{before} answers" in event["what"]
+
+
+def test_a_change_that_runs_unconfirmed_is_confirmed_by_whoever_asks_for_it_again(mac: Mac) -> None:
+    proposal = propose_weight(mac, 60)
+    apply(mac, replace(proposal, confirmation=""))
+    apply(mac, propose_weight(mac, 60))
+    assert probe_pulse(mac).unconfirmed == ""
+    assert propose_weight(mac, 60).done_already
+
+
+def test_too_many_5xx_drain_with_nobody_connected(mac: Mac, canary: PracticeMac) -> None:
+    """A dead canary: nginx answers for it from primary, so no client sees a 5xx, and the sentinel must."""
+    apply(mac, propose_lease(mac, 600))
+    traffic.start(canary.layout, 50, 60)
+    try:
+        time.sleep(2 * LOOK_S)
+        assert not drained(mac)
+        canary.launchctl("bootout", f"{mac.plan.runtime.launchd_domain}/{mac.plan.canary.label}")
+        until(lambda: drained(mac), within_s=30)
+    finally:
+        traffic.stop(canary.layout)
+        start_canary(canary)
+    collect_events(mac, run_of(mac))
+    event = mac.ledger.last("drained")
+    assert event is not None and event["detail"]["cause"] == "errors" and "certainly over 0.5 %" in event["what"]
+
+
+@pytest.mark.long
+def test_drained_within_a_second_under_load(mac: Mac, canary: PracticeMac) -> None:
+    """50 times: from the command to the last request that was meant for the canary, by nginx's own log."""
+    log = Path(mac.plan.nginx.slim_log)
+    late_s = []
+    traffic.start(canary.layout, 100, 240)
+    try:
+        for _ in range(50):
+            undrain(mac, "again")
+            until(lambda: last_canary_s(log) > time.time() - 1)
+            started_at_s = time.time()
+            drain(mac, "by hand")
+            time.sleep(0.5)
+            late_s.append(max(0.0, last_canary_s(log) - started_at_s))
+    finally:
+        sent = traffic.stop(canary.layout)
+    print(f"drain, 50 times: median {statistics.median(late_s) * 1000:.0f} ms, worst {max(late_s) * 1000:.0f} ms")
+    assert max(late_s) <= 1.0
+    assert sent["sent"] == sent["ok"]
+
+
+def last_canary_s(log: Path) -> float:
+    """When the newest request that was meant for the canary came; nginx logs when it was answered."""
+    lines = [line.split("\t") for line in log.read_text(errors="replace").splitlines()[-400:]]
+    return max((float(f[0]) - float(f[9]) for f in lines if len(f) > 9 and f[1] == "canary"), default=0.0)
+
+
+HOLD_LEASE = """
+import sys, time
+from pathlib import Path
+import mac_fixture
+from runbook_lib.climb import stay
+from runbook_lib.lab.mac import PracticeMac
+
+lab = PracticeMac(Path(sys.argv[1]), say=lambda text: None)
+plan = mac_fixture.plan_of(lab, lease={"attended_s": int(sys.argv[3]), "confirm_s": 15})
+with mac_fixture.connected(plan, Path(sys.argv[2])) as mac:
+    while True:
+        stay(mac)
+        print("held", flush=True)
+        time.sleep(0.3)
+"""
+
+
+@pytest.mark.long
+def test_a_runner_killed_at_any_moment_leaves_a_canary_that_is_drained(mac: Mac, canary: PracticeMac) -> None:
+    """20 times: drained within the lease and one look of the sentinel."""
+    rng = random.Random(5)
+    took_s = []
+    for _ in range(20):
+        undrain(mac, "again")
+        with runner(mac, canary) as process:
+            time.sleep(rng.uniform(0, LEASE_S))
+            process.kill()
+        release_dead(mac)
+        killed_at_s = time.monotonic()
+        until(lambda: drained(mac), within_s=LEASE_S + LOOK_S)
+        took_s.append(time.monotonic() - killed_at_s)
+    print(f"drained after a killed runner, 20 times: worst {max(took_s):.1f} s of a lease of {LEASE_S} s")
+
+
+def runner(mac: Mac, canary: PracticeMac) -> subprocess.Popen[str]:
+    """A process of its own that keeps the lease, as a step does."""
+    here = Path(__file__).parent
+    words = [sys.executable, "-c", HOLD_LEASE, str(canary.layout.root), str(mac.ledger.path.parent), str(LEASE_S)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=here)
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    return process
+
+
+def release_dead(mac: Mac) -> None:
+    """The next change finds that the holder's process is gone, and goes on."""
+    holder = probe_lock(mac)
+    assert holder is None or holder.is_gone
+
+
+def test_a_second_operator_is_refused_until_the_first_lets_go(mac: Mac, canary: PracticeMac) -> None:
+    release(mac)
+    with runner(mac, canary) as process:
+        try:
+            with pytest.raises(
+                HostLocked, match=r"nothing was changed: the Mac is held by .* until .*rollout unlock lab"
+            ):
+                apply(mac, propose_weight(mac, 60))
+            assert probe_pulse(mac).weight_pct == 50
+            drain(mac, "a drain waits for nobody")
+            assert drained(mac)
+            undrain(mac, "go on")
+        finally:
+            process.kill()
+    apply(mac, propose_weight(mac, 60))
+    assert [e["event"] for e in mac.ledger.events("lock_taken_over")] == ["lock_taken_over"]
+
+
+def test_a_broken_lock_is_on_record(mac: Mac, canary: PracticeMac) -> None:
+    release(mac)
+    with runner(mac, canary) as process:
+        try:
+            process.send_signal(signal.SIGSTOP)  # a laptop that is closed
+            holder = probe_lock(mac)
+            assert holder is not None and not holder.is_gone
+            unlock(mac, holder, "kai is on a plane")
+            assert probe_lock(mac) is None
+        finally:
+            process.kill()
+    broken = mac.ledger.last("lock_broken")
+    assert broken is not None and broken["detail"]["why"] == "kai is on a plane"
+
+
+def test_a_lock_that_lapsed_is_taken_over_by_one_of_many(mac: Mac, tmp_path: Path) -> None:
+    """Of twenty that find a lapsed lock at once, one holds the Mac."""
+    lock = tmp_path / "m" / "lock"
+    lock.parent.mkdir()
+    lock.write_text("1\tgone.1\tkai@desk\t2026-11-22T00:00:00Z\tby hand\n")
+    text = (Path(__file__).parents[1] / "runbook_lib/onmac/hold_lock.sh").read_text()
+    words = ["sh", "-c", f'{text}\nhold {lock} "$0" 60 me why && echo got >>{tmp_path}/got; :']
+    racers = [subprocess.Popen([*words, f"racer.{n}"], stdout=subprocess.DEVNULL) for n in range(20)]
+    assert [racer.wait() for racer in racers] == [0] * 20
+    assert (tmp_path / "got").read_text() == "got\n"
+    assert sorted(path.name for path in lock.parent.iterdir()) == ["lock"]
