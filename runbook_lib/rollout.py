@@ -94,6 +94,7 @@ def run_step(region: str, name: str, given: Mapping[str, Any], say: Say) -> Outc
         verdict = Answer.FAIL
     if error and not answer and name in STEPS[MANAGED_FROM:] and _has_acted(run, name):
         error += f"; {_drained_after_death(region, name)}"
+    _tell(parameters.load(region), run, say)  # before the seal, which holds who was told
     try:
         file_away(run)
     except EvidenceError as refused:
@@ -101,7 +102,6 @@ def run_step(region: str, name: str, given: Mapping[str, Any], say: Say) -> Outc
         error = "; ".join(filter(None, [error, str(refused)]))
     reason = error or "passed"
     say(_progress(region, name, verdict, started, error))
-    _tell(parameters.load(region), run, say)
     return Outcome(region, run.name, name, verdict, reason)
 
 
@@ -113,9 +113,9 @@ def _at_gate(plan: Plan, name: str, say: Say) -> Outcome | None:
     why = gates.ask(plan, run, name, STEPS[STEPS.index(name) - 1])
     if not why:
         return None
+    _tell(plan, run, say)
     file_away(run)
     say(_progress(plan.region, name, "waits", time.monotonic(), why))
-    _tell(plan, run, say)
     return Outcome(plan.region, run.name, name, Answer.INCONCLUSIVE, why)
 
 

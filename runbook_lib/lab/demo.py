@@ -18,6 +18,7 @@ from runbook_lib.probes import probe_pulse
 from runbook_lib.rollout import Outcome, roll_back, run_region
 from runbook_lib.step import STEPS
 from runbook_lib.verdict import Answer
+from runbook_lib.verify import verify
 
 TRAFFIC_LIMIT_S = 1200.0
 Say = Callable[[str], None]
@@ -49,6 +50,7 @@ def run_demo(root: Path, gateway: Name, fault: str | None, say: Say, keep: bool 
     if run is not None:
         say(f"\n{text_table(summary(run.directory))}\n")
         say(f"{text_table(of_run(run))}\n")
+        say("\n".join(verify(run.directory).lines()))
         say(f"page: {run.directory / 'index.html'}")
     say(f"traffic: {sent.get('sent', 0)} webhooks sent, {sent.get('ok', 0)} answered 2xx")
     say(f"canary's weight: {weight_pct:g} %, verdict: {outcome.answer}" + (f", {outcome.reason}" if fault else ""))
