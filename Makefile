@@ -51,6 +51,7 @@ lock: setup
 bench: setup
 	@$(BIN)/python tests/bench_kernels.py
 	@$(BIN)/python tests/bench_accesslog.py
+	@$(BIN)/python tests/bench_evidence.py
 
 # Runs are records: outputs/ stays, and so does .venv.
 clean:
