@@ -19,6 +19,7 @@ from runbook_lib.errors import EvidenceError
 from runbook_lib.evidence import Run
 from runbook_lib.mac import Mac
 
+LASTING_COUNT = 3
 HOPS = {
     "connect_ms": "nginx to gateway",
     "header_ms": "gateway thinks",
@@ -84,15 +85,25 @@ def p95_over_time(requests: pd.DataFrame, every: str = "1min", metric: str = "re
 def find_jump(
     requests: pd.DataFrame, every: str = "1min", metric: str = "request_ms"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The requests before and after the steepest rise of p95, split at the start of that period."""
+    """The requests before and after the steepest rise of p95 that lasts, split at the start of that period.
+
+    A period that is quick by chance has a rise behind it, too: the median of the next periods has to be up as well.
+    """
     over_time = p95_over_time(requests, every, metric)
     enough = over_time[over_time["requests_count"] >= 20]
-    rise = enough.groupby("gateway")["p95_ms"].pct_change()
-    rise = rise.fillna(-1)
+    by_gateway = enough.groupby("gateway")["p95_ms"]
+    both = pd.concat([by_gateway.pct_change(), by_gateway.transform(_lasting_rise)], axis=1)
+    rise = both.min(axis=1, skipna=False).fillna(-1)
     if (rise <= 0).all():
         return requests.iloc[:0], requests
     at = enough["at"].iloc[int(rise.to_numpy().argmax())]
     return requests[requests["at"] < at], requests[requests["at"] >= at]
+
+
+def _lasting_rise(p95_ms: pd.Series[float]) -> pd.Series[float]:
+    """The median of LASTING_COUNT periods from each on, relative to that of those before it."""
+    after = p95_ms[::-1].rolling(LASTING_COUNT, min_periods=1).median()[::-1]
+    return after / p95_ms.shift().rolling(LASTING_COUNT, min_periods=1).median() - 1
 
 
 def by_hop(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
