@@ -47,10 +47,17 @@ def known_regions() -> list[str]:
 
 
 @app.command()
-def plan(region: str, as_json: Json = False) -> None:
+def plan(
+    region: str,
+    sudoers: Annotated[bool, typer.Option("--sudoers", help="print what the Mac's sudoers must allow")] = False,
+    as_json: Json = False,
+) -> None:
     """Check a region's parameters without touching anything; every mistake at once."""
+    from runbook_lib.sudoers import render
+
     checked = parameters.load(region)
-    answer(checked.model_dump(), as_json, lambda: f"{region}: the plan is sound; nothing was touched")
+    sound = f"{region}: the plan is sound; nothing was touched"
+    answer(checked.model_dump(), as_json, lambda: render(checked).rstrip() if sudoers else sound)
 
 
 @app.command()

@@ -33,7 +33,8 @@ install jobs suspension weight snapshot sentinel > lease     what a step propose
 probes actions                                               everything ASKED of the Mac, everything that CHANGES it
 analyse gaps replay > stage > injections > dealt judge partitions > reloads > ratios latency > blame
                                                              measurements and thresholds to a verdict
-nginx launchd matrix migration webhooks incident > gateway   what each thing is: text and frames
+nginx launchd matrix migration sudoers webhooks incident > gateway
+                                                             what each thing is: text and frames
 lock > proposal > mac > vault                                a connected Mac; a change of it before it is made
 seal > evidence manifest signature > ledger                  the run folder; what was tried, done and proven
 accesslog > .reader .slow > .blocks .counts .detection .stream > .foreign .frames .lines
