@@ -43,6 +43,9 @@ KINDS: dict[str, Kind] = {
             mix={"wake": 40, "agent": 30, "github": 20, "stripe": 5, "anonymous": 5},
             is_packed_here=True,
             takes_orders=True,
+            # On a busy machine a queue of requests puts 20 % on one gateway's memory for as long as a practice run
+            # lasts. Real regions keep the article's 18 %.
+            thresholds={"rss_gap_pct": 30},
         ),
         Kind(
             "openclaw",
