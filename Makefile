@@ -50,6 +50,7 @@ lock: setup
 
 bench: setup
 	@$(BIN)/python tests/bench_kernels.py
+	@$(BIN)/python tests/bench_rollout.py
 	@$(BIN)/python tests/bench_accesslog.py
 	@$(BIN)/python tests/bench_evidence.py
 

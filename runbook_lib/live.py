@@ -57,7 +57,7 @@ class Board:
             self._told[region] = events
 
     def table(self, wave: int) -> pd.DataFrame:
-        """wave, region, step, verdict, weight, observed, left: status in few and short columns; later waves wait."""
+        """status in few and short columns, with the wave; later waves wait. lease: the time of day in UTC."""
         table = status(self._regions)
         numbers = [number for number, regions in enumerate(self._waves, start=1) for _ in regions]
         waiting = [f"wave {wave} first" if number > wave else "" for number in numbers]
@@ -70,6 +70,7 @@ class Board:
                 "weight": (table["weight_pct"].map("{:g} %".format)).mask(table["drained"], "drained"),
                 "observed": table["observed_h"].map("{:.1f} h".format).mask(table["observed_h"].isna(), ""),
                 "left": table["left_h"].map("{:.1f} h".format).mask(table["left_h"].isna(), ""),
+                "lease": table["lease"].str[-5:],
             }
         )
 

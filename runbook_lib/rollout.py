@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +14,11 @@ import yaml
 
 from runbook_lib import gates, notifications, parameters
 from runbook_lib.actions import drain, unlock
-from runbook_lib.errors import EvidenceError, GateWaiting, HostError
+from runbook_lib.errors import EvidenceError, GateWaiting, HostError, StepNotReady
 from runbook_lib.evidence import Run
 from runbook_lib.execution import execute
 from runbook_lib.filing import file_away, file_unsealed
-from runbook_lib.ledger import Event
+from runbook_lib.ledger import Event, operator
 from runbook_lib.mac import Mac
 from runbook_lib.notebooks import check_notebooks
 from runbook_lib.plan import Plan
@@ -24,6 +27,7 @@ from runbook_lib.step import BESIDE, MANAGED_FROM, STEPS, has_passed
 from runbook_lib.verdict import Answer
 
 EXIT_CODES = {Answer.PASS: 0, Answer.FAIL: 1, Answer.INCONCLUSIVE: 3}
+LET_GO_S = 5  # a runner that was killed holds its region until its process is gone
 Say = Callable[[str], None]
 
 
@@ -58,10 +62,16 @@ def run_region(
 ) -> Outcome:
     """Run a region's next steps until one does not pass, waits for a person, or `through` is reached.
 
-    Raises PlanError before any.
+    Raises PlanError before any, StepNotReady where another runner has the region.
     """
     plan = parameters.load(region)
     check_notebooks(STEPS[:through])
+    with alone(region):
+        return _run_alone(plan, say, through, dry_run, before_step)
+
+
+def _run_alone(plan: Plan, say: Say, through: int, dry_run: bool, before_step: Say) -> Outcome:
+    region = plan.region
     given = {**_sections(region), "dry_run": dry_run}
     if dry_run:
         return _run_dry(region, given, say, through, before_step)
@@ -79,6 +89,28 @@ def run_region(
         if outcome.answer is not Answer.PASS or name == STEPS[-1]:
             break
     return outcome
+
+
+@contextmanager
+def alone(region: str) -> Iterator[None]:
+    """One runner of a region at a time, wherever this folder is shared; one that has died lets go by itself."""
+    folder = parameters.project_root() / "outputs" / region
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".runner").open("a+") as file:
+        give_up = time.monotonic() + LET_GO_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    file.seek(0)
+                    raise StepNotReady(f"{region}: {file.read()} runs it already; wait for it, or stop it") from None
+                time.sleep(0.2)
+        file.truncate(0)
+        file.write(f"{operator()}, process {os.getpid()},")
+        file.flush()
+        yield
 
 
 def run_step(region: str, name: str, given: Mapping[str, Any], say: Say) -> Outcome:

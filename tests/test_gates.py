@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ BEFORE, STEP = STEPS[4], STEPS[5]
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "notebooks").mkdir()
+    shutil.copytree(PROJECT / "notebooks", tmp_path / "notebooks")
     (tmp_path / "parameters").mkdir()
     (tmp_path / "parameters/hk.yaml").write_text((PROJECT / "parameters/hk.yaml").read_text())
     monkeypatch.chdir(tmp_path)

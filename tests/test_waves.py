@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from runbook_lib.errors import PlanError
+from runbook_lib.errors import PlanError, StepNotReady
+from runbook_lib.evidence import Run
+from runbook_lib.rollout import alone, run_region
 from runbook_lib.waves import parse_waves
 
 PROJECT = Path(__file__).parents[1]
@@ -53,3 +58,23 @@ def test_the_mistakes_of_all_regions_at_once() -> None:
         parse_waves(["hk", "atlantis", ":", "mu", "hk"])
     said = str(refused.value)
     assert "hk stands there twice" in said and "'atlantis'" in said and "'mu'" in said
+
+
+def test_one_runner_at_a_time_works_on_a_region(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(PROJECT / "notebooks", tmp_path / "notebooks")
+    (tmp_path / "parameters").mkdir()
+    (tmp_path / "parameters/hk.yaml").write_text((PROJECT / "parameters/hk.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("runbook_lib.rollout.LET_GO_S", 0.1)
+    script = "import time; from runbook_lib.rollout import alone\n"
+    script += "with alone('hk'): print('has it', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout and other.stdout.readline() == "has it\n"
+            with pytest.raises(StepNotReady, match=f"hk: .*process {other.pid}, runs it already"):
+                run_region("hk", lambda text: None)
+            assert Run.current("hk") is None
+        finally:
+            other.kill()
+    with alone("hk"):
+        assert other.returncode != 0, "a runner that was killed has let go"
