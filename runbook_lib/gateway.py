@@ -98,6 +98,7 @@ def findings(text: str) -> str:
 
 EXITS_78 = (
     ("owns gateway-lifecycle", "the state directory is in use by another gateway"),
+    ("already owns this state directory", "the state directory is in use by another gateway"),  # before 2026.9.6
     ("newer than this build", DOWNGRADE),
     ("missing gateway.mode", "the configuration has no gateway.mode"),
     ("Invalid config", "the configuration is invalid"),

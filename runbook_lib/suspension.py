@@ -21,8 +21,9 @@ def propose_suspension(mac: Mac, name: str) -> Proposal:
     """Fence a gateway and wait, at most runtime.drain_timeout_s, until nothing is in flight; stop it right after.
 
     The lease of 120 s is renewed by every question and runs out by itself when nobody asks any more. A gateway that
-    does not answer (frozen, hung) is reported as silent: it cannot be drained, only stopped. Raises ActionFailed
-    where nginx still sends traffic to the canary, and, when applied, where work does not end in time.
+    does not answer (frozen, hung) or refuses (no plugin, another token) is recorded as not drained, and left to its
+    own drain on SIGTERM: a way back never ends here. Raises ActionFailed where nginx still sends traffic to the
+    canary, and, when applied, where work does not end in time.
     """
     plan, section = mac.plan, mac.plan.gateways[name]
     running = probe_jobs(mac)[name].pid is not None
@@ -67,9 +68,8 @@ def _prove_quiet(mac: Mac, name: str, done: Completed) -> Mapping[str, Any]:
             f"{where}: still busy after {waited_s} of {mac.plan.runtime.drain_timeout_s:g} s: {fields['blockers']}. "
             "It takes work again. End those runs or raise runtime.drain_timeout_s, then do this again"
         )
-    if result not in ("ready", "silent"):
-        raise ActionFailed(
-            f"{where}: cannot be suspended: {mac.vault.redact(fields.get('detail', done.stderr))}. Is the plugin "
-            f"admin-http-rpc on, and {gateway.GATEWAY_TOKEN} its token?"
-        )
-    return {"drained": result == "ready", "waited_s": waited_s, "renewed_count": max(0, int(fields["asked"]) - 1)}
+    said = mac.vault.redact(fields.get("detail", ""))
+    if said:
+        said += f". Is the plugin admin-http-rpc on, and {gateway.GATEWAY_TOKEN} its token?"
+    renewed_count = max(0, int(fields.get("asked", 0)) - 1)
+    return {"drained": result == "ready", "waited_s": waited_s, "renewed_count": renewed_count, "said": said}

@@ -23,7 +23,7 @@ while :; do
     draining | busy)
         silent=0
         suspension=$(first suspensionId "$answer")
-        blockers=$(printf '%s' "$answer" | grep -o '"message":"[^"]*"' | cut -d '"' -f 4 | tr '\n\t' '; ')
+        blockers=$(printf '%s' "$answer" | grep -o '"message":"[^"]*"' | cut -d '"' -f 4 | awk '{ printf "%s%s", between, $0; between = "; " }')
         ;;
     '')
         if [ -n "$answer" ]; then
