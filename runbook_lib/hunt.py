@@ -152,4 +152,5 @@ def sources(region: str, log: str = "", live: bool = False) -> list[Path]:
     if live:
         with Mac.connect(parameters.load(region), run.ledger("debug_p95")) as mac:
             collect_log(mac, run)
+            mac.ledger.append("fetched", "the newest lines of the log")
     return slices_of(run)

@@ -24,7 +24,7 @@ from runbook_lib.signature import signature_of, signer_of
 from runbook_lib.verdict import SEVERITY, Answer
 
 RECORDED = "recorded only"
-ALWAYS_NEW = ("index.html", "evidence/log/", "evidence/samples/")
+ALWAYS_NEW = ("index.html", "evidence/log/", "evidence/samples/", "evidence/sentinel/")
 """What any contact with the Mac may make anew or add to."""
 
 
@@ -210,6 +210,8 @@ def _again(kept: Kept, why: str) -> Again:
             replayed = judged(kept) if event["event"] == "judged" else REPLAYS[step](kept)
     except EvidenceError as lost:
         why = str(lost)
+    except (LookupError, ValueError, TypeError) as other:
+        why = f"kept by another version: {type(other).__name__} {other}"
     checks = [(how, _plain(asdict(check))) for how, found in replayed.items() for check in found]
     left = [_plain(check) for check in recorded]
     counted = dict.fromkeys(("recomputed", "re-judged"), 0)

@@ -61,7 +61,7 @@ def main() -> int:
 
 def long_run(hours: int, per_minute: int) -> Run:
     """An observation of so many hours with its verdict, not sealed yet."""
-    plan, run = plan_of(observe_s=hours * HOUR_S), Run.start("hk")
+    plan, run = plan_of(observe_s=hours * HOUR_S, window_s=900), Run.start("hk")
     open_and_keep(run, "07_observe", plan)
     set_weight(run, "07_observe", 8, SLICE, STARTED_S)
     for hour in range(hours):

@@ -22,10 +22,10 @@ DARK, SLICE = "w000.00-aaaaaaaa", "w008.00-bbbbbbbb"
 STARTED_S = 1_778_000_000
 
 
-def plan_of(region: str = "hk", observe_s: float = 600) -> Plan:
-    """A region's plan, to be observed for so long."""
+def plan_of(region: str = "hk", observe_s: float = 600, window_s: float = 60) -> Plan:
+    """A region's plan, to be observed for so long in such windows."""
     values = parameters.load(region).model_dump(mode="json")
-    values["observation"]["observe_s"] = observe_s
+    values["observation"] |= {"observe_s": observe_s, "window_s": window_s}
     return Plan.model_validate_json(json.dumps(values))
 
 

@@ -28,6 +28,10 @@ def test_papermill_alone_runs_all_eight_steps_and_every_notebook_records_a_pass(
     weights = [e["detail"]["weight_pct"] for e in own_project.events("weight")]
     assert weights == [0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
     assert own_project.current().is_closed
+    assert own_project.run("rollout", "seal", "lab").returncode == 0
+    found = json.loads(own_project.run("rollout", "verify", str(own_project.current().directory), "--json").stdout)
+    assert (found["answer"], found["problems"]) == ("pass", {}), found
+    assert {again["step"]: again["recorded_count"] for again in found["verdicts"] if again["recorded_count"]} == {}
     sent = traffic.stop(own_project.mac.layout)
     assert sent["sent"] > 1000
     assert set(sent["statuses"]) == {"200"}, f"a rollout must not cost one webhook: {sent}"
