@@ -10,7 +10,7 @@ from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.fields import Ints
 from runbook_lib.statistics import drawn_quantiles, excess, generator, quantile
 from runbook_lib.thresholds import Thresholds
-from runbook_lib.verdict import Answer, Check, Hop
+from runbook_lib.verdict import PLAIN, Answer, Check, Hop
 
 TAIL = 0.05
 """A p95 over a limit means that more than this share is over the limit."""
@@ -78,7 +78,7 @@ def judge_connect(counts: LogCounts, gateway: str, hop: Hop, thresholds: Thresho
         worst = max([quantile(*h, 0.95) for h in histograms.values()], default=0)
         answer = Answer.FAIL if worst > limit else Answer.PASS
         compared = "over" if worst > limit else "not over"
-        reason = f"{worst} ms in the worst window, {compared} {limit} ms, n={n} (plain rule, no confidence)"
+        reason = f"{worst} ms in the worst window, {compared} {limit} ms, n={n} {PLAIN}"
         return check(answer, reason, worst, n)
     late = [over(h, limit) for h in histograms.values()]
     tried = [size(h) for h in histograms.values()]
@@ -151,7 +151,7 @@ def judge_header(counts: LogCounts, thresholds: Thresholds) -> Check:
     if "slower_than_primary" in thresholds.plain_rules:
         answer = Answer.FAIL if is_higher else Answer.PASS
         compared_text = "over" if is_higher else "not over"
-        return check(answer, f"{text}, {compared_text} {allowed:g} %, {sizes} (plain rule, no confidence)", rise_pct)
+        return check(answer, f"{text}, {compared_text} {allowed:g} %, {sizes} {PLAIN}", rise_pct)
     rng = generator()
     late, tried = [], []
     for window, times in compared.canary.items():

@@ -13,7 +13,7 @@ from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.fields import Ints
 from runbook_lib.statistics import Excess, excess, interval, starts_of
 from runbook_lib.thresholds import Rule, Thresholds
-from runbook_lib.verdict import Answer, Check, Hop
+from runbook_lib.verdict import PLAIN, Answer, Check, Hop
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def judge_ratio(rule: RatioRule, series: Series, hop: Hop, thresholds: Threshold
         return check(
             answer,
             worst,
-            f"{worst.text(rule.noun)} in the worst {minutes(window_s)}, {compared} {limit} (plain rule, no confidence)",
+            f"{worst.text(rule.noun)} in the worst {minutes(window_s)}, {compared} {limit} {PLAIN}",
         )
     found = watch(series, thresholds, window_s)
     if found.certain_at is not None:

@@ -13,7 +13,7 @@ from runbook_lib.blame import Probe, blame
 from runbook_lib.latency import Histogram, is_slower, pooled, size
 from runbook_lib.statistics import drawn_quantiles, generator, quantile
 from runbook_lib.thresholds import Thresholds
-from runbook_lib.verdict import Answer, Check, Hop
+from runbook_lib.verdict import PLAIN, Answer, Check, Hop
 
 REMEDIES = {
     Hop.NGINX: "raise worker_connections and keepalive for the added upstream, or roll the configuration back",
@@ -121,7 +121,7 @@ def _judge_rise(
     name = f"{rise.gateway} after reload"
     if "reload_p95" in thresholds.plain_rules:
         answer = Answer.FAIL if rise.gateway in over else Answer.PASS
-        tail = f", {'over' if rise.gateway in over else 'not over'} {allowed:g} % (plain rule, no confidence)"
+        tail = f", {'over' if rise.gateway in over else 'not over'} {allowed:g} % {PLAIN}"
     elif rise.gateway not in over:
         answer, tail = Answer.PASS, f", not over {allowed:g} %"
     elif rise.is_certain(thresholds):

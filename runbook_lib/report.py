@@ -79,7 +79,7 @@ def banner(verdict: Verdict, title: str) -> Shown:
     shown, more = reasons[:REASONS_SHOWN], max(0, len(reasons) - REASONS_SHOWN)
     given = [check.answer for check in verdict.checks]
     counts = ", ".join(f"{given.count(a)} {a.value}" for a in reversed(SEVERITY) if a in given) or "none"
-    counts = f"Checks: {counts}"
+    counts = f"Checks: {counts}" + (f"; plain rule, no confidence: {', '.join(verdict.plain)}" if verdict.plain else "")
     lines = [f"{MARKS[answer].symbol} {answer.upper()}  {title}"]
     lines += [f"  look at: {', '.join(hops)}"] * bool(hops) + [f"  - {reason}" for reason in shown]
     lines += [f"  - and {more} more in the table of checks"] * bool(more) + [f"  {counts}"]

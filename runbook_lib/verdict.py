@@ -26,6 +26,8 @@ class Hop(StrEnum):
     RUNBOOK = "runbook"
 
 
+PLAIN = "(plain rule, no confidence)"
+"""In the reason of a check whose number alone decided, as Thresholds.plain_rules asks."""
 SEVERITY = (Answer.PASS, Answer.INCONCLUSIVE, Answer.FAIL)
 
 
@@ -77,6 +79,11 @@ class Verdict:
     @property
     def reasons(self) -> list[str]:
         return [check.reason for check in self.worst] or ["no check was made"] * (not self.checks)
+
+    @property
+    def plain(self) -> list[str]:
+        """The checks that a number alone decided."""
+        return [check.name for check in self.checks if PLAIN in check.reason]
 
     @property
     def hops(self) -> list[Hop]:

@@ -20,7 +20,7 @@ from nbconvert.preprocessors import ExecutePreprocessor
 from runbook_lib import page, plots, report
 from runbook_lib.errors import EvidenceError
 from runbook_lib.thresholds import Thresholds
-from runbook_lib.verdict import Answer, Check, Hop, Verdict
+from runbook_lib.verdict import PLAIN, Answer, Check, Hop, Verdict
 
 START = datetime(2026, 5, 6, 2, 10, tzinfo=UTC)
 EVIL = "<script>alert('x')</script>"
@@ -169,6 +169,15 @@ def test_banner_says_word_symbol_hop_and_reasons_in_html_and_text():
         "  - 5.1 % > 0.5 % (n=338)",
     ]
     assert repr(shown).endswith("Checks: 2 fail, 1 inconclusive, 1 pass")
+
+
+def test_banner_says_which_rules_are_plain():
+    plain = Check("canary 5xx", Answer.PASS, f"canary 5xx: 50 of 10000, not over 0.5 % {PLAIN}", Hop.CANARY)
+    sure = Check("log", Answer.PASS, "log: 0 of 10000 lines could not be parsed", Hop.RUNBOOK)
+    shown = report.banner(Verdict.of([plain, sure]), "07 in hk")
+    for text in (shown.html, shown.text):
+        assert "plain rule, no confidence: canary 5xx" in text
+    assert "plain rule" not in report.banner(Verdict.of([sure]), "07 in hk").text
 
 
 def test_banner_of_no_check_is_inconclusive():
@@ -423,7 +432,7 @@ def test_shown_in_a_notebook_by_a_real_kernel(tmp_path: Path):
     cells = [
         "import sys\nimport pandas as pd\nfrom runbook_lib import plots, report\n"
         "from runbook_lib.thresholds import Thresholds\n"
-        "from runbook_lib.verdict import Answer, Check, Hop, Verdict\n"
+        "from runbook_lib.verdict import PLAIN, Answer, Check, Hop, Verdict\n"
         "verdict = Verdict.of([Check('5xx', Answer.FAIL, '5.1 % > 0.5 %', Hop.CANARY)])\n"
         f"samples = pd.read_json({str(frame)!r}, orient='table')",
         "report.together(report.banner(verdict, '07 Observe'), report.checks_table(verdict))",
