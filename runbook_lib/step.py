@@ -158,7 +158,8 @@ class Step:
             raise StepFailed(f"{where} failed at {hops}: {'; '.join(verdict.reasons)}")
         if verdict.answer is Answer.INCONCLUSIVE:
             raise StepInconclusive(f"{where} is inconclusive, nothing goes on: {'; '.join(verdict.reasons)}")
-        self.mac.ledger.append("step_closed", f"{self.name} passed")
+        asked = self.mac.host.round_trips_count
+        self.mac.ledger.append("step_closed", f"{self.name} passed", round_trips_count=asked)
 
     def _hand_over(self, verdict: Verdict) -> None:
         """Leave the Mac to others, and a canary that has traffic to the sentinel until somebody answers."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import sqlite3
+import subprocess
 import tarfile
 import threading
 import time
@@ -13,8 +17,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from lab_fixture import hook
+from lab_fixture import hook, status, until
 from mac_fixture import connected, plan_of
+from own_nginx import free_ports
 
 from runbook_lib import jobs, snapshot
 from runbook_lib.actions import apply
@@ -24,6 +29,7 @@ from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.launchd import Job
 from runbook_lib.mac import Mac
 from runbook_lib.snapshot import Snapshot
+from runbook_lib.vault import parse_env
 from runbook_lib.verdict import Answer, Verdict
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]
@@ -70,11 +76,12 @@ def failing(checks: object) -> list[str]:
 # -- taken for real ----------------------------------------------------------------------------------------------
 
 
-def test_under_write_load_every_copy_is_sound(own_lab: PracticeMac, own_mac: Mac) -> None:
-    for number in range(3):
+@pytest.mark.parametrize("times", [2, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
+def test_under_write_load_every_copy_is_sound(own_lab: PracticeMac, own_mac: Mac, tmp_path: Path, times: int) -> None:
+    for number in range(times):
         with write_load(own_lab) as statuses:
-            before = len(statuses)
-            taken = take(own_mac, f"loaded-{number}")
+            before, written = len(statuses), deliveries(own_lab.layout.state_dir("primary"))
+            taken = take(own_mac, f"loaded-{times}-{number}")
             assert len(statuses) > before, "webhooks arrived while it was taken"
         assert set(statuses) == {200}
         checks = snapshot.judge(taken)
@@ -87,6 +94,45 @@ def test_under_write_load_every_copy_is_sound(own_lab: PracticeMac, own_mac: Mac
         assert len(kept) >= 1
         assert (kept["live"] == kept["restored"]).all()
         assert "3 live files are not in the backup, e.g. primary ./tmp/" in checks[2].reason
+        state = unpacked(taken, tmp_path / str(number))
+        restored, live = deliveries(state), deliveries(own_lab.layout.state_dir("primary"))
+        assert len(restored) >= len(written)
+        assert restored == live[: len(restored)], "every row that was written until then, and no other"
+        shutil.rmtree(taken.directory)
+    starts(own_lab, state)
+
+
+def unpacked(taken: Snapshot, folder: Path) -> Path:
+    """Primary's state out of its archive, where nobody has touched it."""
+    with tarfile.open(taken.archive("primary")) as archive:
+        archive.extractall(folder, filter="data")
+    return next(path.parent for path in folder.rglob("openclaw.json") if "payload" in path.parts)
+
+
+def deliveries(state: Path) -> list[tuple[object, ...]]:
+    with sqlite3.connect(f"file:{state}/state/openclaw.sqlite?mode=ro", uri=True) as database:
+        rows = database.execute("select * from deliveries order by id").fetchall()
+    database.close()
+    return rows
+
+
+def starts(lab: PracticeMac, state: Path) -> None:
+    """A gateway that is started on this state becomes ready."""
+    config = json.loads((state / "openclaw.json").read_text())
+    config["logging"]["file"] = str(state / "gateway.log")
+    (state / "openclaw.json").write_text(json.dumps(config))
+    state.chmod(0o700)
+    (port,) = free_ports(1)
+    entry = lab.layout.prefix("primary") / "node_modules" / lab.package / "openclaw.mjs"
+    words = [lab.layout.node_bin / "node", entry, "gateway", "run", "--port", str(port), "--bind", "loopback"]
+    own = {"OPENCLAW_STATE_DIR": str(state), "OPENCLAW_CONFIG_PATH": str(state / "openclaw.json")}
+    secrets = parse_env(lab.layout.env_file("primary").read_text())
+    gateway = subprocess.Popen(words, env={**os.environ, **secrets, **own}, stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: status(f"http://127.0.0.1:{port}/readyz") == 200, within_s=30)
+    finally:
+        gateway.terminate()
+        gateway.wait(20)
 
 
 def test_an_archive_holds_whole_databases(own_lab: PracticeMac, own_mac: Mac, tmp_path: Path) -> None:
