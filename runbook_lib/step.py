@@ -12,7 +12,7 @@ import pandas as pd
 from runbook_lib import gates, manifest, parameters, report
 from runbook_lib.actions import apply, drain, release, try_switch
 from runbook_lib.collect import collect_events
-from runbook_lib.errors import GateWaiting, StepFailed, StepInconclusive, StepNotReady
+from runbook_lib.errors import GateWaiting, PlanError, StepFailed, StepInconclusive, StepNotReady
 from runbook_lib.evidence import Run
 from runbook_lib.lease import propose_lease, propose_release
 from runbook_lib.mac import Mac
@@ -177,7 +177,7 @@ def open_step(name: str, namespace: Mapping[str, Any]) -> Step:
     Raises PlanError before any connection is made, StepNotReady where the step before has not passed or this one has
     (unless `again` is set), GateWaiting where a person has not approved, HostError where the Mac cannot be reached.
     """
-    plan = parameters.from_notebook(namespace)
+    plan = _plan_of(namespace)
     dry_run = bool(namespace.get("dry_run", False))
     again = bool(namespace.get("again", False))
     run = Run.rehearsal(plan.region) if dry_run else _run_for(name, plan, again)
@@ -221,6 +221,16 @@ def _run_for(name: str, plan: Plan, again: bool) -> Run:
     if why := gates.refusal(plan, run, name, STEPS[place - 1]):
         raise GateWaiting(f"{region}: {why}")
     return run
+
+
+def _plan_of(namespace: Mapping[str, Any]) -> Plan:
+    try:
+        return parameters.from_notebook(namespace)
+    except PlanError as refused:
+        if not isinstance(namespace.get("step"), Step):
+            raise
+        again = "this kernel has run the notebook before and still has its variables: restart it, then run all cells"
+        raise PlanError(refused.source, [*refused.mistakes, again]) from None
 
 
 def _seal_before(run: Run, mac: Mac) -> str:
