@@ -115,7 +115,9 @@ def _steps(run_dir: Path, events: list[Event]) -> list[StepRow]:
             names.remove(name)
         slug = name or f"{number:02}_{title.lower().replace(' ', '_')}"
         rows.append(_step(run_dir, slug, f"{number} {title}", events))
-    return rows + [_step(run_dir, name, name.replace("_", " ").capitalize(), events) for name in names]
+    opened = {event["step"] for event in events if event["event"] == "step_opened"}  # a drain by hand is no step
+    beside = [name for name in names if name in opened]
+    return rows + [_step(run_dir, name, name.replace("_", " ").capitalize(), events) for name in beside]
 
 
 def _step(run_dir: Path, step: str, title: str, events: list[Event]) -> StepRow:

@@ -126,6 +126,8 @@ def run_step(region: str, name: str, given: Mapping[str, Any], say: Say) -> Outc
         verdict = Answer.FAIL
     if error and not answer and name in STEPS[MANAGED_FROM:] and _has_acted(run, name):
         error += f"; {_drained_after_death(region, name)}"
+    if error and not answer:
+        run.ledger(name).append("failed", "no verdict", error=error)  # or it would run for ever in every table
     _tell(parameters.load(region), run, say)  # before the seal, which holds who was told
     try:
         file_away(run)

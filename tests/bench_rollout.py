@@ -36,7 +36,7 @@ RATE, LIMIT_S = 100, 1800
 SHORT = {
     "traffic": {"ramp_s": 0, "settle_s": 0.2, "promote_every_s": 0.2},
     "observation": {"observe_s": 5, "window_s": 5, "sample_every_s": 1},
-    "thresholds": {"observation_s": 5},
+    "thresholds": {"slower_than_primary_pct": 1000, "reload_p95_rise_pct": 1000, "rss_gap_pct": 500},  # no weather
 }
 
 
