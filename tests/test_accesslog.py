@@ -224,16 +224,6 @@ def test_json_with_other_names_and_times() -> None:
     assert "upstream_status" in counts.missing and "status" not in counts.missing
 
 
-def test_the_slowest_requests_are_found(content: bytes) -> None:
-    frame = accesslog.slowest(content, limit_count=50)
-    lines = [line.decode("latin-1").split("\t") for line in content.split(b"\n")[:-1] if line.count(b"\t") == 15]
-    times = sorted((round(float(v[9]) * 1000) for v in lines if v[9].replace(".", "").isdigit()), reverse=True)
-    assert frame["ms"].tolist() == times[:50]
-    assert str(frame["at"].dtype).startswith("datetime64") and frame["uri"].str.startswith("/").all()
-    retried = accesslog.slowest(content, field="upstream_response_time", over_ms=59_999, limit_count=10**6)
-    assert retried["upstream_addr"].str.contains(", ").any() and (retried["ms"] >= 60_000).all()
-
-
 def test_in_flight_is_counted_from_the_intervals() -> None:
     """Seven requests of ten seconds at once, beside short ones."""
     rng, lines = random.Random(1), []

@@ -37,7 +37,7 @@ nginx launchd matrix migration sudoers webhooks incident > gateway
                                                              what each thing is: text and frames
 lock > proposal > mac > vault                                a connected Mac; a change of it before it is made
 seal > evidence manifest signature > ledger                  the run folder; what was tried, done and proven
-accesslog > .reader .slow > .blocks .counts .detection .stream > .foreign .frames .lines
+accesslog > .reader > .blocks .counts .detection .stream > .foreign .frames .lines
                                                              any access log to counts, counts to frames
 .formats .counting > .rows .names .tally > .fields .cursor
                                                              a line to fields; where the last fetch ended

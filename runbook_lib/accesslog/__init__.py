@@ -14,7 +14,6 @@ from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.cursor import Cursor, LogFile, Plan, plan_fetch
 from runbook_lib.accesslog.formats import LOG_FIELDS, LOG_FORMAT
 from runbook_lib.accesslog.reader import list_files, read
-from runbook_lib.accesslog.slow import slowest
 
 __all__ = [
     "LOG_FIELDS",
@@ -26,5 +25,4 @@ __all__ = [
     "list_files",
     "plan_fetch",
     "read",
-    "slowest",
 ]
