@@ -296,4 +296,4 @@ def openclaw() -> Kind:
         partial.mkdir(parents=True)
         npm("install", "--prefix", str(partial), PINNED, cwd=partial)
         partial.rename(prefix)
-    return Kind("openclaw", entry, ready_s=90)
+    return Kind("openclaw", entry, ready_s=240)

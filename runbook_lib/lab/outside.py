@@ -23,7 +23,7 @@ from typing import Any
 from runbook_lib.lab import npm
 
 LONGEST_PAGE_BYTES = 1 << 20
-LONGEST_THOUGHT_S = 60
+LONGEST_THOUGHT_S = 120
 
 
 def _completion() -> bytes:
@@ -68,10 +68,12 @@ class Handler(BaseHTTPRequestHandler):
         return self._answer(HTTPStatus.OK, {"ok": True})
 
     def _think(self, asked: str) -> None:
-        """Keep a run in flight for as long as it says; a file is there meanwhile."""
+        """Keep a run in flight for as long as it says, or until the file that is there meanwhile is taken away."""
         if wanted := re.findall(r"think for (\d+) s", asked):
             self.thinking.touch()
-            time.sleep(min(int(wanted[-1]), LONGEST_THOUGHT_S))
+            until_s = time.monotonic() + min(int(wanted[-1]), LONGEST_THOUGHT_S)
+            while self.thinking.exists() and time.monotonic() < until_s:
+                time.sleep(0.05)
             self.thinking.unlink(missing_ok=True)
 
     def do_GET(self) -> None:
