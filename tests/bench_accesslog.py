@@ -11,6 +11,7 @@ import argparse
 import calendar
 import functools
 import gzip
+import itertools
 import multiprocessing
 import os
 import random
@@ -235,6 +236,32 @@ def bare_scan_s(path: Path) -> float:
     return spent_s
 
 
+def stages_ns(path: Path, batches_count: int = 40) -> tuple[float, float, float]:
+    """Nanoseconds of cpu a line, at the beginning of a log: to find its fields, to make numbers of them, to count."""
+    from runbook_lib.accesslog.blocks import rows_of
+    from runbook_lib.accesslog.counting import parts_of
+    from runbook_lib.accesslog.detection import fields_of, format_of
+    from runbook_lib.accesslog.names import Names
+    from runbook_lib.accesslog.stream import Stream
+
+    names, log, lines_count, spent_s = Names(UPSTREAMS), None, 0, np.zeros(3)
+    with path.open("rb", buffering=0) as file:
+        for batch in itertools.islice(Stream(file).batches(leave=False), batches_count):
+            log = log or format_of(batch[0])
+            times = [time.process_time()]
+            for block in batch:
+                log.locate(block)
+            times.append(time.process_time())
+            rows = rows_of(batch, log, fields_of, names)[0]
+            times.append(time.process_time())
+            list(parts_of(rows, names, 900))
+            times.append(time.process_time())
+            spent_s += np.diff(times)
+            lines_count += len(rows.at_ms)
+    found, both, counted = spent_s / lines_count * 1e9
+    return float(found), float(both - found), float(counted)
+
+
 def cut(path: Path, folder: Path, count: int) -> list[Path]:
     """The log cut into files at some lines."""
     content, found = path.read_bytes(), []
@@ -280,6 +307,10 @@ def main() -> None:
         report(f"{name}, {size:.0f} bytes a line", f"{r.wall_s:.2f} s, cpu {r.cpu_s:.2f} s, {r.peak_mb:.0f} MB")
         report(f"{name} against wc -l", f"{r.wall_s / words[name].wall_s:.1f} times")
         report(f"{name}, peak memory", f"{r.peak_mb:.0f} MB", "<= 300 MB", r.peak_mb <= 300)
+
+    for name in ("log", "json"):
+        found, made, counted = apart(stages_ns, paths[name])
+        report(f"{name}, cpu a line", f"{found:.0f} ns to find, {made:.0f} to convert, {counted:.0f} to count")
 
     bare_s = min(apart(bare_scan_s, paths["log"]) for _ in range(options.repeat))
     ratio = times["log"].cpu_s / bare_s
