@@ -14,7 +14,7 @@ import pandas as pd
 from runbook_lib.accesslog import LOG_FIELDS
 from runbook_lib.lease import lease_file
 from runbook_lib.mac import Mac
-from runbook_lib.onmac import script
+from runbook_lib.onmac import function, script
 from runbook_lib.plan import Plan
 from runbook_lib.proposal import Proposal, sh
 from runbook_lib.statistics import Bets
@@ -37,7 +37,7 @@ def events_file(plan: Plan) -> str:
 
 
 def propose_sentinel(mac: Mac) -> Proposal:
-    """Put the sentinel, its configuration and its plist on the Mac, and start it anew."""
+    """Put the sentinel, its configuration and its plist on the Mac, and start it anew unless this very one runs."""
     plan = mac.plan
     folder, domain = plan.host.runbook_dir, plan.runtime.launchd_domain
     plist = f"{plan.canary.plist.rpartition('/')[0]}/{plan.sentinel_label}.plist"
@@ -46,14 +46,16 @@ def propose_sentinel(mac: Mac) -> Proposal:
         "guard.sh": script("guard.sh"),
         "revert_nginx.sh": script("reload_nginx.sh") + script("revert_nginx.sh"),
     }
-    put = [f"cat >\"$1/bin/{name}\" <<'END_OF_{name}'\n{text}END_OF_{name}\n" for name, text in scripts.items()]
+    put = [_lay(f"$1/bin/{name}", text, 755 if name == "sentinel.sh" else 600) for name, text in scripts.items()]
+    put += [_lay("$1/sentinel.conf", config(plan, mac.ledger.run), 600), _lay("$4", _plist(plan), 644)]
     return Proposal(
         "start the sentinel",
-        f"# start the sentinel\numask 077\n{''.join(put)}"
-        f"cat >\"$1/sentinel.conf\" <<'END_OF_CONFIG'\n{config(plan, mac.ledger.run)}END_OF_CONFIG\n"
+        f"# start the sentinel\numask 077\n{function('put_file')}changed=\n{''.join(put)}"
         ': >"$1/drain.spare"\n'
-        f"cat >\"$4\" <<'END_OF_PLIST'\n{_plist(plan)}END_OF_PLIST\n"
-        'chmod 755 "$1/bin/sentinel.sh" && chmod 644 "$4" || return 1\n'
+        'if [ -z "$changed" ] && launchctl print "$2/$3" 2>/dev/null | grep -q "^\tpid = "; then\n'
+        "    printf 'result\\tthere already\\n'\n"
+        "    return 0\n"
+        "fi\n"
         'launchctl bootout "$2/$3" >/dev/null 2>&1\n'
         "tries=0\n"
         'until launchctl bootstrap "$2" "$4" >/dev/null 2>&1 || launchctl print "$2/$3" >/dev/null 2>&1; do\n'
@@ -67,6 +69,15 @@ def propose_sentinel(mac: Mac) -> Proposal:
         files={plist: ("", _plist(plan))},
         commands=(f"launchctl bootstrap {domain} {plist}",),
         undo=f"launchctl bootout {domain}/{plan.sentinel_label}; rm {plist}",
+    )
+
+
+def _lay(path: str, text: str, mode: int) -> str:
+    """Shell text that puts a file in place and notes in $changed that it was not there yet."""
+    return (
+        f"cat >\"{path}.next\" <<'END_OF_FILE'\n{text}END_OF_FILE\n"
+        f'said=$(put_file "{path}" {mode}) || return 1\n'
+        "case $said in *written*) changed=yes ;; esac\n"
     )
 
 

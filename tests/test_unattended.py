@@ -76,6 +76,24 @@ def test_a_lease_that_lapses_drains_and_is_told_of_in_the_ledger_once(mac: Mac) 
     assert (event["step"], event["detail"]["cause"]) == ("sentinel", "lease")
 
 
+def test_a_sentinel_that_runs_already_is_not_started_again(mac: Mac, canary: PracticeMac) -> None:
+    """As after a crash between the effect and its record; another configuration does start it anew."""
+
+    def runs() -> str:
+        job = f"{mac.plan.runtime.launchd_domain}/{mac.plan.sentinel_label}"
+        return next(line for line in canary.launchctl("print", job).stdout.splitlines() if "pid = " in line)
+
+    before = runs()
+    apply(mac, propose_sentinel(mac))
+    assert mac.ledger.events("effect")[-1]["detail"]["result"] == "there already"
+    assert runs() == before
+    conf = Path(mac.plan.host.runbook_dir) / "sentinel.conf"
+    conf.write_text(f"{conf.read_text()}# by hand\n")
+    apply(mac, propose_sentinel(mac))
+    assert mac.ledger.events("effect")[-1]["detail"]["result"] == "sampling"
+    assert runs() != before
+
+
 def test_a_lease_that_is_given_back_guards_nothing(mac: Mac) -> None:
     apply(mac, propose_lease(mac, LEASE_S), propose_release(mac))
     assert held_until(mac.ledger) is None
