@@ -18,6 +18,7 @@ from torture_log import START_MS
 from runbook_lib import hunt
 from runbook_lib.errors import EvidenceError
 
+pytest_plugins = ["project_fixture"]
 PROJECT = Path(__file__).parents[1]
 JUMP_AT = pd.Timestamp(START_MS + 600_000, unit="ms", tz="UTC")
 

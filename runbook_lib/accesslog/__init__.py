@@ -7,8 +7,8 @@ Why numpy: `make bench`, 5 million requests of two days, two cores that had othe
 151 MB, where DuckDB 2.0 needs 9.2 s and 858 MB for the same table, and GoAccess 1.7 50 s for one panel of the
 combined format without any quantile. JSON: 15 s, DuckDB 12 s. DuckDB drops lines that are not UTF-8 without counting
 them. What limits JSON is that most of its bytes are keys, and each must be looked at to know that it is the same as
-before. Nanoseconds of cpu a line, on a busy machine: 230 to find the fields of ours, 560 to make numbers of them, 220 to
-count; 1,000, 910 and 360 of JSON, whose 530 bytes a line leave a core's cache between one column and the next.
+before. Nanoseconds of cpu a line, on a busy machine: 230 to find the fields of ours, 560 to make numbers of them, 220
+to count; 1,000, 910 and 360 of JSON, whose 530 bytes a line leave a core's cache between one column and the next.
 """
 
 from runbook_lib.accesslog.counts import LogCounts
