@@ -136,9 +136,11 @@ def test_forty_regions_and_a_killed_worker(cluster: Cluster) -> None:
             list(threads.map(PracticeMac.up, macs))
         for number, region in enumerate(REGIONS):
             mac = macs[number % MACS_COUNT]
-            own = f".{mac.layout.root.name.lstrip('.')}/mac.yaml\n  runbook_dir: {mac.layout.home}/rollout-{region}"
+            own = f"practice_mac: {mac.layout.yaml}\n  runbook_dir: {mac.layout.home}/rollout-{region}"
             path = cluster.root / f"parameters/{region}.yaml"
-            path.write_text(text.replace("region: lab", f"region: {region}").replace(".lab/mac.yaml", own))
+            path.write_text(
+                text.replace("region: lab", f"region: {region}").replace("practice_mac: .lab/mac.yaml", own)
+            )
         words = ["run", *REGIONS, "--through", "1", "--dask", cluster.address, "--json"]
         command = [str(Path(sys.executable).parent / "rollout"), *words]
         with (cluster.root / "answer.json").open("w") as file:
