@@ -16,6 +16,8 @@ from runbook_lib.step import STEPS
 
 pytest_plugins = ["project_fixture"]
 
+QUESTIONS = dict(zip(STEPS[:5], (8, 14, 10, 30, 5), strict=True))  # at most; 4 waits for a gateway
+
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
@@ -116,3 +118,14 @@ def test_the_project_is_found_from_the_notebooks_folder(tmp_path: Path) -> None:
         [sys.executable, "-c", script], cwd=tmp_path / "notebooks", capture_output=True, text=True, env=dict(os.environ)
     )
     assert done.stdout.strip() == str(tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_step_asks_the_mac_a_handful_of_questions(own_project: Project) -> None:
+    """Each is a round trip or two, 150 ms or more from another continent. What waits, asks again: steps 6 to 8."""
+    assert own_project.run("rollout", "run", "lab", "--through", "5").returncode == 0
+    counts = {e["step"]: e["detail"]["round_trips_count"] for e in own_project.events("step_closed")}
+    print(counts)
+    assert list(counts) == list(STEPS[:5])
+    assert all(count <= QUESTIONS[step] for step, count in counts.items()), counts
