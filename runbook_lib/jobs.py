@@ -88,7 +88,7 @@ def _prove_started(mac: Mac, name: str, done: Completed) -> Mapping[str, Any]:
     fields = done.fields()
     if fields.get("result") != "loaded":
         raise ActionFailed(f"{mac.host.name}: launchd refused {section.label}: {fields.get('detail', done.stderr)}")
-    started = time.monotonic()
+    started, first_run = time.monotonic(), 0
     limit_s = mac.plan.runtime.ready_timeout_s
     while True:
         ready = probe_startup(mac, name)
@@ -99,8 +99,9 @@ def _prove_started(mac: Mac, name: str, done: Completed) -> Mapping[str, Any]:
                 "ready_after_s": round(time.monotonic() - started, 1),
             }
         job, waited_s = probe_jobs(mac)[name], time.monotonic() - started
-        again = job.pid is None or (job.runs or 0) > 1  # a slow start hides the pause between two of launchd's tries
-        refused = again and job.last_exit.startswith(str(gateway.EXIT_CONFIG))
+        first_run = first_run or job.runs or 0
+        ended = job.pid is None or (job.runs or 0) > first_run  # a slow start hides the pause between two tries
+        refused = ended and job.last_exit.startswith(str(gateway.EXIT_CONFIG))
         if waited_s > limit_s or refused:
             raise ActionFailed(
                 f"{mac.host.name}, gateway {name}: not ready after {waited_s:.0f} of {limit_s:g} s "

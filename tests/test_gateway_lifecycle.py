@@ -363,6 +363,7 @@ def test_an_invalid_config_pushed_live_is_found_before_the_next_start(rollout: R
 
 def test_nginx_down_is_nginxs_fault_and_a_restart_keeps_the_weight(rollout: Rollout) -> None:
     mac = rollout.mac
+    apply(mac, propose_weight(mac, 0))
     before = probe_pulse(mac).revision
     apply(mac, rehearsal.propose_stop(mac))
     assert set(failed(matrix.judge(probe_matrix(mac))).values()) == {Hop.NGINX}
