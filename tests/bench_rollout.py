@@ -42,7 +42,7 @@ SHORT = {
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--through", type=int, default=8)
+    options.add_argument("--through", type=int, default=8, choices=range(4, 9), help="from 4 on there is a canary")
     options.add_argument("--latency-ms", type=float, default=150)
     options.add_argument("--no-regions", action="store_true")
     given = options.parse_args()

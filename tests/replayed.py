@@ -16,7 +16,7 @@ import yaml
 
 # Python imports this by its name before anything else; it only does something in the process that forks our kernels.
 RECORDER = """
-import json, os, sys, time
+import json, os, sys, threading, time
 
 def note(**what):
     with open(os.environ["BENCH_RECORD"], "a") as file:
@@ -28,7 +28,7 @@ if "runbook_lib.zygote" in sys.orig_argv:
     start, write, end = (getattr(paramiko.Channel, name) for name in ("exec_command", "sendall", "shutdown_write"))
 
     def recorded_sleep(seconds):
-        if seconds >= 0.05:
+        if seconds >= 0.05 and threading.current_thread() is threading.main_thread():
             note(sleep=seconds)
         sleep(seconds)
 
