@@ -288,6 +288,7 @@ def lab_demo(
     fault: Annotated[str | None, typer.Option(help="inject this fault where it bites")] = None,
     gateway: Gateway = GatewayKind.STANDIN,
     keep: Annotated[bool, typer.Option("--keep", help="leave the practice Mac up")] = False,
+    and_back: Annotated[bool, typer.Option("--and-back", help="roll back at the end, too")] = False,
 ) -> None:
     """A whole rollout on a fresh practice Mac."""
     from runbook_lib.kernels import SHARED
@@ -296,7 +297,7 @@ def lab_demo(
     from runbook_lib.lab.demo import run_demo
 
     mac = _practice_mac(gateway)
-    raise typer.Exit(run_demo(mac.layout.root, gateway.value, fault, say, keep).exit_code)
+    raise typer.Exit(run_demo(mac.layout.root, gateway.value, fault, say, keep, and_back).exit_code)
 
 
 def _practice_mac(gateway: GatewayKind = GatewayKind.STANDIN) -> Any:

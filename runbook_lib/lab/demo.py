@@ -1,4 +1,4 @@
-"""The demo: a fresh practice Mac, traffic, a whole rollout on it, and the way back; or the same with one fault."""
+"""The demo: a fresh practice Mac, traffic, and a whole rollout on it; or the same with one fault."""
 
 from __future__ import annotations
 
@@ -24,8 +24,13 @@ TRAFFIC_LIMIT_S = 1200.0
 Say = Callable[[str], None]
 
 
-def run_demo(root: Path, gateway: Name, fault: str | None, say: Say, keep: bool = False) -> Outcome:
-    """Roll a canary out on a fresh practice Mac, and back again; `fault` is injected before the step where it bites."""
+def run_demo(
+    root: Path, gateway: Name, fault: str | None, say: Say, keep: bool = False, and_back: bool = False
+) -> Outcome:
+    """Roll a canary out on a fresh practice Mac; `fault` is injected before the step where it bites.
+
+    `and_back` rolls the promoted canary back at the end, without traffic: primary restarts on the way.
+    """
     mac = PracticeMac(root, gateway, say)
     mac.down()
     if (old := Run.current("lab")) and not old.is_closed:
@@ -40,8 +45,8 @@ def run_demo(root: Path, gateway: Name, fault: str | None, say: Say, keep: bool 
         traffic.start(mac.layout, mac.kind.rate, TRAFFIC_LIMIT_S)
         outcome = run_region("lab", say, before_step=before_step)
         weight_pct = _weight_pct()
-        back = roll_back("lab", say) if outcome.answer is Answer.PASS else outcome
         sent = traffic.stop(mac.layout)
+        back = roll_back("lab", say) if and_back and outcome.answer is Answer.PASS else outcome
         faults.clear(mac)
     finally:
         if not keep:
