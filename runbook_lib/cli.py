@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from runbook_lib import parameters
-from runbook_lib.console import text_table
 from runbook_lib.errors import EvidenceError, RunbookError
+from runbook_lib.show.console import text_table
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 lab = typer.Typer(no_args_is_help=True, help="The practice Mac: real SSH, nginx and plists on loopback.")
@@ -70,12 +70,12 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run the next steps that may run; stops at gates, goes on where it stopped when run again."""
-    from runbook_lib.kernels import SHARED
+    from runbook_lib.execution.kernels import SHARED
 
     SHARED.start()  # it imports what notebooks import while we do
-    from runbook_lib.live import Board
-    from runbook_lib.waves import parse_waves, run_waves
-    from runbook_lib.workers import workers
+    from runbook_lib.regions.live import Board
+    from runbook_lib.regions.waves import parse_waves, run_waves
+    from runbook_lib.regions.workers import workers
 
     parsed = parse_waves(regions, waves)
     with workers(dask) as executor, Board(parsed, (lambda text: None) if as_json else say) as board:
@@ -93,7 +93,7 @@ def approve(
     region: str, why: Annotated[str, typer.Option(help="goes into the ledger, with your name and what you approve")]
 ) -> None:
     """Let the step that waits at a gate run; holds for the evidence there is now, and not for ever."""
-    from runbook_lib import rollout
+    from runbook_lib.regions import rollout
 
     event = rollout.approve(region, why)
     until = event["detail"]["expires_at"]
@@ -103,7 +103,7 @@ def approve(
 @app.command()
 def status(regions: Annotated[list[str] | None, typer.Argument()] = None, as_json: Json = False) -> None:
     """Every region: step, verdict, weight."""
-    from runbook_lib.status import status as status_of
+    from runbook_lib.regions.status import status as status_of
 
     table = status_of(regions or known_regions())
     answer(table.to_dict("records"), as_json, lambda: text_table(table))
@@ -112,8 +112,8 @@ def status(regions: Annotated[list[str] | None, typer.Argument()] = None, as_jso
 @app.command()
 def numbers(region: str, as_json: Json = False) -> None:
     """What a region's current run took: seconds to ready, to drain, to roll back; memory of each gateway."""
-    from runbook_lib.evidence import Run
-    from runbook_lib.numbers import of_run
+    from runbook_lib.records.evidence import Run
+    from runbook_lib.show.numbers import of_run
 
     run = Run.current(region)
     if run is None:
@@ -130,7 +130,7 @@ def watch(
     as_json: Json = False,
 ) -> None:
     """Both gateways of each region, live: memory, CPU, in flight, failed connects, and how long is left."""
-    from runbook_lib.watch import draw, looks, text_of
+    from runbook_lib.regions.watch import draw, looks, text_of
 
     frames = looks(regions or known_regions())
     if sys.stdout.isatty() and not once and not as_json:
@@ -146,7 +146,7 @@ def watch(
 @app.command()
 def drain(region: str, why: Annotated[str, typer.Option(help="goes into the ledger")] = "by hand") -> None:
     """The canary at zero now: one file on the Mac, no reload, no notebook."""
-    from runbook_lib import rollout
+    from runbook_lib.regions import rollout
 
     say(rollout.drain_now(region, why))
 
@@ -154,7 +154,7 @@ def drain(region: str, why: Annotated[str, typer.Option(help="goes into the ledg
 @app.command()
 def unlock(region: str, why: Annotated[str, typer.Option(help="goes into the ledger")]) -> None:
     """Break the lock of an operator who cannot let go of the Mac any more."""
-    from runbook_lib import rollout
+    from runbook_lib.regions import rollout
 
     say(rollout.break_lock(region, why))
 
@@ -162,7 +162,7 @@ def unlock(region: str, why: Annotated[str, typer.Option(help="goes into the led
 @app.command()
 def rollback(region: str) -> None:
     """The snapshot restored and proven, from any step."""
-    from runbook_lib import rollout
+    from runbook_lib.regions import rollout
 
     outcome = rollout.roll_back(region, say)
     raise typer.Exit(outcome.exit_code)
@@ -177,9 +177,9 @@ def analyse(
     as_json: Json = False,
 ) -> None:
     """The judge's tables from any access log, offline."""
-    from runbook_lib.analyse import analyse as analyse_log
-    from runbook_lib.rollout import EXIT_CODES
-    from runbook_lib.workers import workers
+    from runbook_lib.judging.analyse import analyse as analyse_log
+    from runbook_lib.regions.rollout import EXIT_CODES
+    from runbook_lib.regions.workers import workers
 
     known = parameters.load(region) if region else None
     upstreams, thresholds = (known.upstreams, known.thresholds) if known else (None, None)
@@ -198,7 +198,7 @@ def postmortem(
     until: Annotated[str, typer.Option(help="the range's end")] = "",
 ) -> None:
     """What happened, where, and what was done: one HTML file that can be mailed, and Markdown."""
-    from runbook_lib import postmortem as told
+    from runbook_lib.audit import postmortem as told
 
     found = told.choose(region, run, since, until)
     for one in map(told.story, found):
@@ -209,8 +209,8 @@ def postmortem(
 @app.command()
 def seal(region: str) -> None:
     """Seal what no seal of the current run holds yet; `run` does it after each step, papermill alone does not."""
-    from runbook_lib.evidence import Run
-    from runbook_lib.filing import file_away
+    from runbook_lib.records.evidence import Run
+    from runbook_lib.regions.filing import file_away
 
     run = Run.current(region)
     say((file_away(run) if run else f"{region} has no run") or f"{region}: everything is sealed")
@@ -223,8 +223,8 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Every hash, the chain, the signatures, and every verdict judged again from the evidence; offline."""
-    from runbook_lib.rollout import EXIT_CODES
-    from runbook_lib.verify import verify as verify_run
+    from runbook_lib.audit.verify import verify as verify_run
+    from runbook_lib.regions.rollout import EXIT_CODES
 
     found = verify_run(run, allowed_signers)
     answer(found.as_json(), as_json, lambda: "\n".join([text_table(found.table()), *found.lines()]))
@@ -239,8 +239,8 @@ def rehearse(
     as_json: Json = False,
 ) -> None:
     """What would the gates have done on this log: false alarms, and which injected faults they catch, and when."""
-    from runbook_lib.replay import rehearse as rehearse_log
-    from runbook_lib.rollout import EXIT_CODES
+    from runbook_lib.judging.replay import rehearse as rehearse_log
+    from runbook_lib.regions.rollout import EXIT_CODES
 
     found = rehearse_log(parameters.load(region), log, seed)
     tables = (found.faults, found.alarms, found.verdict.table()[["name", "answer", "hop", "reason"]])
@@ -291,7 +291,7 @@ def lab_demo(
     and_back: Annotated[bool, typer.Option("--and-back", help="roll back at the end, too")] = False,
 ) -> None:
     """A whole rollout on a fresh practice Mac."""
-    from runbook_lib.kernels import SHARED
+    from runbook_lib.execution.kernels import SHARED
 
     SHARED.start()
     from runbook_lib.lab.demo import run_demo

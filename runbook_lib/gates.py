@@ -7,9 +7,9 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from runbook_lib.errors import GateWaiting
-from runbook_lib.evidence import Run
-from runbook_lib.ledger import Event
 from runbook_lib.plan import Plan
+from runbook_lib.records.evidence import Run
+from runbook_lib.records.ledger import Event
 from runbook_lib.verdict import Answer
 
 ANSWERED = ("approved", "drained")  # a drain takes an approval back: who approved had seen a canary that serves

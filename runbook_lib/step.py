@@ -9,21 +9,23 @@ from typing import Any
 
 import pandas as pd
 
-from runbook_lib import gates, manifest, parameters, report
+from runbook_lib import gates, parameters
 from runbook_lib.actions import apply, drain, release, try_switch
-from runbook_lib.collect import collect_events
 from runbook_lib.errors import GateWaiting, PlanError, StepFailed, StepInconclusive, StepNotReady
-from runbook_lib.evidence import Run
-from runbook_lib.lease import propose_lease, propose_release
+from runbook_lib.execution.redaction import guard_outputs
 from runbook_lib.mac import Mac
 from runbook_lib.plan import Plan
 from runbook_lib.probes import Pulse, probe_pulse, pulse_facts
 from runbook_lib.proposal import Proposal
-from runbook_lib.redaction import guard_outputs
-from runbook_lib.report import Shown
-from runbook_lib.seal import describe, seal, unsealed_steps
+from runbook_lib.records import manifest
+from runbook_lib.records.evidence import Run
+from runbook_lib.records.seal import describe, seal, unsealed_steps
+from runbook_lib.show import report
+from runbook_lib.show.report import Shown
+from runbook_lib.steps.collect import collect_events
+from runbook_lib.steps.lease import propose_lease, propose_release
+from runbook_lib.steps.weight import propose_weight
 from runbook_lib.verdict import Answer, Check, Verdict
-from runbook_lib.weight import propose_weight
 
 STEPS = (
     "01_snapshot",

@@ -37,7 +37,7 @@ for number in range(8):
 OURS = """
 import sys, time
 from pathlib import Path
-from runbook_lib.execution import execute
+from runbook_lib.execution.execute import execute
 for number in range(int(sys.argv[1])):
     started = time.perf_counter()
     assert execute(f"n{number % 8}", {"word": "ours"}, Path("out")) == ""

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook_lib.evidence import Run
 from runbook_lib.lab import faults, traffic
 from runbook_lib.lab.mac import PracticeMac
+from runbook_lib.records.evidence import Run
 
 HERE = Path(__file__).parents[1]
 STEP_LIMIT_S = 180

@@ -22,7 +22,7 @@ def note(**what):
     with open(os.environ["BENCH_RECORD"], "a") as file:
         file.write(json.dumps(what) + "\\n")
 
-if "runbook_lib.zygote" in sys.orig_argv:
+if "runbook_lib.execution.zygote" in sys.orig_argv:
     import httpx, paramiko
     sleep, send = time.sleep, httpx.Client.send
     start, write, end = (getattr(paramiko.Channel, name) for name in ("exec_command", "sendall", "shutdown_write"))

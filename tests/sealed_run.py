@@ -8,14 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from runbook_lib import climb, matrix, observation, parameters
+from runbook_lib import matrix, parameters
 from runbook_lib.accesslog import LOG_FIELDS
 from runbook_lib.accesslog.counts import LogCounts
-from runbook_lib.collect import read_samples, read_slice
-from runbook_lib.evidence import Run, write_whole
-from runbook_lib.manifest import LEDGER
 from runbook_lib.plan import Plan
-from runbook_lib.sentinel import SAMPLE_FIELDS
+from runbook_lib.records.evidence import Run, write_whole
+from runbook_lib.records.manifest import LEDGER
+from runbook_lib.steps import climb, observation
+from runbook_lib.steps.collect import read_samples, read_slice
+from runbook_lib.steps.sentinel import SAMPLE_FIELDS
 from runbook_lib.verdict import Answer, Check, Verdict
 
 DARK, SLICE = "w000.00-aaaaaaaa", "w008.00-bbbbbbbb"

@@ -12,8 +12,8 @@ import pytest
 from test_judge import mixed
 from torture_log import UPSTREAMS
 
-from runbook_lib.analyse import analyse
 from runbook_lib.errors import EvidenceError
+from runbook_lib.judging.analyse import analyse
 from runbook_lib.thresholds import Thresholds
 from runbook_lib.verdict import Answer
 

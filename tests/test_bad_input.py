@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from runbook_lib import cli, parameters
 from runbook_lib.launchd import lint_plist, render_plist
-from runbook_lib.sentinel import SAMPLE_FIELDS, parse_samples
+from runbook_lib.steps.sentinel import SAMPLE_FIELDS, parse_samples
 
 PROJECT = Path(__file__).parents[1]
 WHOLE_GZ = gzip.compress(b"no line of any access log\n" * 1000)

@@ -19,12 +19,12 @@ from mac_fixture import connected, plan_of
 
 from runbook_lib.accesslog import LOG_FIELDS
 from runbook_lib.actions import apply
+from runbook_lib.judging.statistics import interval
 from runbook_lib.lab.deliveries import Provider
 from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.lab.wire import Connection, CutError
 from runbook_lib.mac import Mac
-from runbook_lib.statistics import interval
-from runbook_lib.weight import propose_weight
+from runbook_lib.steps.weight import propose_weight
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]
 

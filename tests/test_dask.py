@@ -20,10 +20,10 @@ from torture_log import UPSTREAMS, torture
 
 from runbook_lib import accesslog
 from runbook_lib.errors import WorkersUnreachable
-from runbook_lib.evidence import Run
+from runbook_lib.judging.partitions import partitions, read_partitions
 from runbook_lib.lab.mac import PracticeMac
-from runbook_lib.partitions import partitions, read_partitions
-from runbook_lib.workers import workers
+from runbook_lib.records.evidence import Run
+from runbook_lib.regions.workers import workers
 
 PROJECT = Path(__file__).parents[1]
 WORKERS_COUNT = 3

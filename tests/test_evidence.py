@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from runbook_lib import evidence
 from runbook_lib.errors import EvidenceError
-from runbook_lib.evidence import Run, runs, write_whole
+from runbook_lib.records import evidence
+from runbook_lib.records.evidence import Run, runs, write_whole
 
 
 @pytest.fixture(autouse=True)

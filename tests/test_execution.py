@@ -19,16 +19,16 @@ import nbformat
 import psutil
 import pytest
 
-from runbook_lib import execution, kernels, record
-from runbook_lib.engine import say_once, warm_kernel
-from runbook_lib.execution import execute
-from runbook_lib.kernels import SHARED
+from runbook_lib.execution.engine import say_once, warm_kernel
+from runbook_lib.execution.execute import execute, kernels, record
+from runbook_lib.execution.execute import execute as execution
+from runbook_lib.execution.kernels import SHARED
 
 RUNNER = """
 import sys
 from pathlib import Path
-from runbook_lib.execution import execute
-from runbook_lib.kernels import SHARED
+from runbook_lib.execution.execute import execute
+from runbook_lib.execution.kernels import SHARED
 print(repr(execute("quick", {}, Path("out"))), flush=True)
 print(SHARED.directory(), flush=True)
 execute("slow", {}, Path("out"))

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from runbook_lib import plots
 from runbook_lib.accesslog import LogCounts
-from runbook_lib.gaps import find_gaps, judge_gaps
-from runbook_lib.observation import Observation
+from runbook_lib.judging.gaps import find_gaps, judge_gaps
+from runbook_lib.show import plots
+from runbook_lib.steps.observation import Observation
 from runbook_lib.thresholds import Thresholds
 from runbook_lib.verdict import Answer, Hop
 

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook_lib import gates, parameters, rollout
+from runbook_lib import gates, parameters
 from runbook_lib.errors import GateWaiting, StepNotReady
-from runbook_lib.evidence import Run
-from runbook_lib.page import summary
 from runbook_lib.plan import Plan
-from runbook_lib.status import status
+from runbook_lib.records.evidence import Run
+from runbook_lib.regions import rollout
+from runbook_lib.regions.status import status
+from runbook_lib.show.page import summary
 from runbook_lib.step import STEPS, open_step
 
 PROJECT = Path(__file__).parents[1]

@@ -25,10 +25,17 @@ import pytest
 from kind_fixture import Rollout
 from lab_fixture import status, until
 
-from runbook_lib import (
+from runbook_lib import matrix, webhooks
+from runbook_lib.accesslog import LOG_FIELDS
+from runbook_lib.actions import apply
+from runbook_lib.errors import ActionFailed
+from runbook_lib.gateway import STATE_DATABASE
+from runbook_lib.mac import Mac
+from runbook_lib.plan import GatewaySection
+from runbook_lib.probes import probe_jobs, probe_matrix, probe_pulse, probe_startup, probe_validation
+from runbook_lib.steps import (
     install,
     jobs,
-    matrix,
     migration,
     observation,
     rehearsal,
@@ -37,17 +44,9 @@ from runbook_lib import (
     smoke,
     suspension,
     validation,
-    webhooks,
 )
-from runbook_lib.accesslog import LOG_FIELDS
-from runbook_lib.actions import apply
-from runbook_lib.errors import ActionFailed
-from runbook_lib.gateway import STATE_DATABASE
-from runbook_lib.mac import Mac
-from runbook_lib.plan import GatewaySection
-from runbook_lib.probes import probe_jobs, probe_matrix, probe_pulse, probe_startup, probe_validation
+from runbook_lib.steps.weight import propose_weight
 from runbook_lib.verdict import Answer, Check, Hop
-from runbook_lib.weight import propose_weight
 
 pytest_plugins = ["kind_fixture"]
 pytestmark = pytest.mark.timeout(900)  # the first one installs and starts two gateways of OpenClaw itself

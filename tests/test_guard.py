@@ -11,11 +11,12 @@ import pytest
 import yaml
 from test_shell import MAC_PATH, SHELLS, each_shell
 
-from runbook_lib import parameters, sentinel
+from runbook_lib import parameters
 from runbook_lib.accesslog import LOG_FIELDS
+from runbook_lib.judging.statistics import excess
 from runbook_lib.onmac import script
 from runbook_lib.plan import Plan
-from runbook_lib.statistics import excess
+from runbook_lib.steps import sentinel
 
 PROJECT = Path(__file__).resolve().parents[1]
 RUN = "20261122T000000Z"

@@ -15,8 +15,8 @@ from project_fixture import Project
 from test_judge import request
 from torture_log import START_MS
 
-from runbook_lib import hunt
 from runbook_lib.errors import EvidenceError
+from runbook_lib.judging import hunt
 
 pytest_plugins = ["project_fixture"]
 PROJECT = Path(__file__).parents[1]

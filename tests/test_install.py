@@ -20,7 +20,7 @@ import pytest
 from lab_fixture import hook, status
 from mac_fixture import connected, plan_of
 
-from runbook_lib import gateway, install, jobs, matrix, sentinel, snapshot
+from runbook_lib import gateway, matrix
 from runbook_lib.actions import apply
 from runbook_lib.errors import ActionFailed, PlanError
 from runbook_lib.host import Host
@@ -30,9 +30,10 @@ from runbook_lib.mac import Mac
 from runbook_lib.plan import Plan
 from runbook_lib.probes import probe_jobs, probe_listeners, probe_packages, probe_secrets
 from runbook_lib.proposal import Proposal
-from runbook_lib.snapshot import Snapshot
+from runbook_lib.steps import install, jobs, sentinel, snapshot
+from runbook_lib.steps.snapshot import Snapshot
+from runbook_lib.steps.weight import propose_weight
 from runbook_lib.verdict import Answer, Check
-from runbook_lib.weight import propose_weight
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]
 

@@ -11,8 +11,8 @@ from torture_log import FIELDS, START_MS, UPSTREAMS, A, B, seconds
 
 from runbook_lib import accesslog
 from runbook_lib.accesslog.counts import LogCounts
-from runbook_lib.blame import Probe, blame
-from runbook_lib.judge import drains, judge_backlog, judge_reload, judge_rss, judge_share, judge_windows
+from runbook_lib.judging.blame import Probe, blame
+from runbook_lib.judging.judge import drains, judge_backlog, judge_reload, judge_rss, judge_share, judge_windows
 from runbook_lib.thresholds import Thresholds
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
 

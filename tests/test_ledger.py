@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 from lab_fixture import until
 
-from runbook_lib import ledger as ledger_module
 from runbook_lib.errors import ActionFailed, EvidenceError
-from runbook_lib.ledger import Ledger
+from runbook_lib.records import ledger as ledger_module
+from runbook_lib.records.ledger import Ledger
 
 WRITERS = """
 import os, sys
 from pathlib import Path
-from runbook_lib.ledger import Ledger
+from runbook_lib.records.ledger import Ledger
 path, count, events_count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 for writer in range(count):
     if os.fork() == 0:

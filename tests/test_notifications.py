@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from runbook_lib import notifications, parameters
-from runbook_lib.evidence import Run
 from runbook_lib.lab.outside import Handler
 from runbook_lib.plan import Plan
+from runbook_lib.records.evidence import Run
 
 PROJECT = Path(__file__).parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # in an apprise plugin

@@ -11,10 +11,10 @@ import pytest
 from browser_fixture import DESK, PHONE, low_contrasts, too_wide_px
 from playwright.sync_api import Browser
 
-from runbook_lib import postmortem
+from runbook_lib.audit import postmortem
 from runbook_lib.errors import EvidenceError
-from runbook_lib.evidence import Run, write_whole
-from runbook_lib.seal import seal
+from runbook_lib.records.evidence import Run, write_whole
+from runbook_lib.records.seal import seal
 from runbook_lib.vault import Vault
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
 
@@ -134,7 +134,7 @@ def test_one_html_file_can_be_mailed(scheme: str, failed: Run, browser: Browser,
 
 
 def test_the_notebook_runs_and_leaves_the_seal_whole(failed: Run, tmp_path: Path) -> None:
-    from runbook_lib.verify import verify
+    from runbook_lib.audit.verify import verify
 
     papermill.execute_notebook(
         "notebooks/postmortem.ipynb", "out.ipynb", {"region": "hk"}, progress_bar=False, cwd=str(tmp_path)

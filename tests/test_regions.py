@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from lab_fixture import until
 
-from runbook_lib.evidence import Run
 from runbook_lib.lab import faults, processes, sshd, traffic
 from runbook_lib.lab.mac import PracticeMac
-from runbook_lib.ledger import Ledger
-from runbook_lib.watch import Watcher
+from runbook_lib.records.evidence import Run
+from runbook_lib.records.ledger import Ledger
+from runbook_lib.regions.watch import Watcher
 
 PROJECT = Path(__file__).parents[1]
 NAMES = ("lab-hk", "lab-jp", "lab-kr", "lab-sg", "lab-us")

@@ -24,7 +24,7 @@ from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.mac import Mac
 from runbook_lib.probes import probe_nginx, probe_pulse
 from runbook_lib.proposal import Proposal
-from runbook_lib.weight import RELOAD_LIMIT_S, propose_files, propose_weight, ramp
+from runbook_lib.steps.weight import RELOAD_LIMIT_S, propose_files, propose_weight, ramp
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]
 

@@ -13,11 +13,11 @@ import pytest
 from torture_log import FIELDS, START_MS, A, seconds
 
 from runbook_lib import accesslog, parameters
-from runbook_lib.dealt import COLUMN, Dealt
 from runbook_lib.errors import EvidenceError
-from runbook_lib.injections import INJECTIONS
-from runbook_lib.replay import Replay, rehearse
-from runbook_lib.stage import first_true
+from runbook_lib.judging.dealt import COLUMN, Dealt
+from runbook_lib.judging.injections import INJECTIONS
+from runbook_lib.judging.replay import Replay, rehearse
+from runbook_lib.judging.stage import first_true
 from runbook_lib.verdict import Answer
 
 PLAN = parameters.load("hk")

@@ -17,8 +17,8 @@ import pytest
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import ExecutePreprocessor
 
-from runbook_lib import page, plots, report
 from runbook_lib.errors import EvidenceError
+from runbook_lib.show import page, plots, report
 from runbook_lib.thresholds import Thresholds
 from runbook_lib.verdict import PLAIN, Answer, Check, Hop, Verdict
 

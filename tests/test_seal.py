@@ -26,15 +26,15 @@ from sealed_run import (
     raise_slice,
 )
 
-from runbook_lib import climb
+from runbook_lib.audit.verify import verify
 from runbook_lib.errors import EvidenceError
-from runbook_lib.evidence import Run, write_whole
-from runbook_lib.page import write_page
 from runbook_lib.plan import Plan
-from runbook_lib.seal import seal, unsealed_steps
+from runbook_lib.records.evidence import Run, write_whole
+from runbook_lib.records.seal import seal, unsealed_steps
+from runbook_lib.show.page import write_page
+from runbook_lib.steps import climb
 from runbook_lib.vault import Vault
 from runbook_lib.verdict import Answer
-from runbook_lib.verify import verify
 
 PROJECT = Path(__file__).resolve().parents[1]
 

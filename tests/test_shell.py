@@ -26,7 +26,7 @@ import yaml
 
 from runbook_lib.onmac import function, script
 from runbook_lib.plan import Plan
-from runbook_lib.weight import propose_files
+from runbook_lib.steps.weight import propose_files
 
 PROJECT = Path(__file__).resolve().parents[1]
 LIBRARY = PROJECT / "runbook_lib"

@@ -19,7 +19,7 @@ from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.mac import Mac
 from runbook_lib.plan import Plan
 from runbook_lib.probes import probe_nginx
-from runbook_lib.weight import propose_files, propose_weight
+from runbook_lib.steps.weight import propose_files, propose_weight
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]
 

@@ -17,17 +17,17 @@ from lab_fixture import start_canary, until
 from mac_fixture import connected, plan_of
 
 from runbook_lib.actions import apply, drain, release, undrain, unlock
-from runbook_lib.collect import collect_events
 from runbook_lib.errors import HostLocked
-from runbook_lib.evidence import Run
 from runbook_lib.lab import traffic
 from runbook_lib.lab.mac import PracticeMac
-from runbook_lib.lease import held_until, propose_lease, propose_release
 from runbook_lib.mac import Mac
 from runbook_lib.probes import probe_lock, probe_pulse
-from runbook_lib.sentinel import propose_removal, propose_sentinel
-from runbook_lib.snapshot import prepare_tools
-from runbook_lib.weight import propose_weight
+from runbook_lib.records.evidence import Run
+from runbook_lib.steps.collect import collect_events
+from runbook_lib.steps.lease import held_until, propose_lease, propose_release
+from runbook_lib.steps.sentinel import propose_removal, propose_sentinel
+from runbook_lib.steps.snapshot import prepare_tools
+from runbook_lib.steps.weight import propose_weight
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]
 
@@ -169,7 +169,7 @@ HOLD_LEASE = """
 import sys, time
 from pathlib import Path
 import mac_fixture
-from runbook_lib.climb import stay
+from runbook_lib.steps.climb import stay
 from runbook_lib.lab.mac import PracticeMac
 
 lab = PracticeMac(Path(sys.argv[1]), say=lambda text: None)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.errors import PlanError, StepNotReady
-from runbook_lib.evidence import Run
-from runbook_lib.rollout import alone, run_region
-from runbook_lib.waves import parse_waves
+from runbook_lib.records.evidence import Run
+from runbook_lib.regions.rollout import alone, run_region
+from runbook_lib.regions.waves import parse_waves
 
 PROJECT = Path(__file__).parents[1]
 
@@ -65,8 +65,8 @@ def test_one_runner_at_a_time_works_on_a_region(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "parameters").mkdir()
     (tmp_path / "parameters/hk.yaml").write_text((PROJECT / "parameters/hk.yaml").read_text())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("runbook_lib.rollout.LET_GO_S", 0.1)
-    script = "import time; from runbook_lib.rollout import alone\n"
+    monkeypatch.setattr("runbook_lib.regions.rollout.LET_GO_S", 0.1)
+    script = "import time; from runbook_lib.regions.rollout import alone\n"
     script += "with alone('hk'): print('has it', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as other:
         try:

@@ -6,19 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runbook_lib import parameters
-from runbook_lib.console import text_table
-from runbook_lib.evidence import Run
+from runbook_lib.audit.verify import verify
 from runbook_lib.lab import faults, traffic
 from runbook_lib.lab.kinds import Name
 from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.mac import Mac
-from runbook_lib.numbers import of_run
-from runbook_lib.page import summary
 from runbook_lib.probes import probe_pulse
-from runbook_lib.rollout import Outcome, roll_back, run_region
+from runbook_lib.records.evidence import Run
+from runbook_lib.regions.rollout import Outcome, roll_back, run_region
+from runbook_lib.show.console import text_table
+from runbook_lib.show.numbers import of_run
+from runbook_lib.show.page import summary
 from runbook_lib.step import STEPS
 from runbook_lib.verdict import Answer
-from runbook_lib.verify import verify
 
 TRAFFIC_LIMIT_S = 1200.0
 Say = Callable[[str], None]

@@ -110,7 +110,7 @@ def watch_host(module: ModuleType, crashes: Crashes) -> None:
 
 
 PATCHES: dict[str, Callable[[ModuleType, Crashes], None]] = {
-    "runbook_lib.ledger": watch_ledger,
+    "runbook_lib.records.ledger": watch_ledger,
     "runbook_lib.host": watch_host,
 }
 

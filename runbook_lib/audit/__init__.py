@@ -1,0 +1,1 @@
+"""A run read again afterwards: verified, judged again, told."""

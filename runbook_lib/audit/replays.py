@@ -1,0 +1,113 @@
+"""Every step judged again from what was kept, by the same functions that judged it on the Mac.
+
+recomputed    from raw evidence: slices of the log to counts, samples, the judge
+re-judged     from the rows that a probe recorded: what a live gateway answered cannot be asked again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from runbook_lib import matrix
+from runbook_lib.audit.kept import Kept
+from runbook_lib.launchd import Job
+from runbook_lib.probes import pulse_from
+from runbook_lib.steps import climb, dark, install, lints, migration, observation, rollback, smoke, snapshot, validation
+from runbook_lib.verdict import Check
+from runbook_lib.webhooks import judge_agent, judge_replay
+
+RECOMPUTED, REJUDGED = "recomputed", "re-judged"
+Replayed = Mapping[str, list[Check]]
+
+
+def _snapshot(kept: Kept) -> Replayed:
+    jobs = {row["job"]: _job(row) for row in kept.table("jobs").to_dict("records")}
+    taken = snapshot.Snapshot.from_facts(kept.facts("snapshot"))
+    return {REJUDGED: [*snapshot.judge_before(jobs), *_matrix(kept), *snapshot.judge(taken)]}
+
+
+def _install(kept: Kept) -> Replayed:
+    ports = install.judge_ports(kept.plan, kept.table("listeners"))
+    installed = install.judge(kept.plan, kept.table("packages"), kept.table("secrets"))
+    return {REJUDGED: [*ports, *installed, *migration.judge(kept.table("schemas"))]}
+
+
+def _validate(kept: Kept) -> Replayed:
+    plists = [*validation.judge_plist(kept.table("plist")), *validation.judge_rules(kept.table("rules"))]
+    return {REJUDGED: [*validation.judge(kept.table("validation")), *plists, *lints.judge(kept.table("lints"))]}
+
+
+def _start_dark(kept: Kept) -> Replayed:
+    pulse = pulse_from(kept.facts("pulse"))
+    return {REJUDGED: _matrix(kept), RECOMPUTED: dark.judge(pulse, kept.counts().select(revision=pulse.revision))}
+
+
+def _smoke(kept: Kept) -> Replayed:
+    answers = (kept.table(name) for name in ("first", "again", "both"))
+    others = [*smoke.judge_forged(kept.plan, kept.table("forged")), judge_agent(kept.table("agent"))]
+    return {REJUDGED: [*judge_replay(*answers), *others]}
+
+
+def _raise(kept: Kept) -> Replayed:
+    weights = [event for event in kept.before if event["event"] == "weight"]
+    revision = str(kept.last("weight")["detail"]["revision"])
+    counts = kept.counts()
+    before, after = (counts.select(revision=name) for name in (climb.dark_revision(weights), revision))
+    return {RECOMPUTED: climb.judge(kept.plan, climb.Raised(float(revision[1:7]), before, after))}
+
+
+def _observe(kept: Kept) -> Replayed:
+    weight, drains = kept.last("weight"), [event for event in kept.before if event["event"] == "drained"]
+    drained = observation.drained_since(drains, weight)
+    seen = observation.Observation.of(kept.plan, weight, kept.counts(), kept.samples(), drained)
+    return {RECOMPUTED: observation.judge(kept.plan, seen), REJUDGED: _matrix(kept)}
+
+
+def _promote(kept: Kept) -> Replayed:
+    step = kept.last("judged")
+    budget = judged(Kept(step, kept.before, kept.folder, kept.slices))
+    return {**budget, REJUDGED: [*climb.judge_promoted(pulse_from(kept.facts("pulse"))), *_matrix(kept)]}
+
+
+def judged(kept: Kept) -> Replayed:
+    """One step of the promotion."""
+    detail = kept.event["detail"]
+    samples = kept.samples()
+    recent = samples[samples["at"] >= pd.Timestamp(detail["since"])]
+    counts = kept.counts().select(revision=detail["revision"])
+    return {RECOMPUTED: list(climb.judge_step(kept.plan, float(detail["weight_pct"]), counts, recent).checks)}
+
+
+def _roll_back(kept: Kept) -> Replayed:
+    found = rollback.judge(kept.table("hashes"), kept.facts("nginx"), pulse_from(kept.facts("pulse")))
+    return {REJUDGED: [*found, *_matrix(kept)]}
+
+
+def _rehearse(kept: Kept) -> Replayed:
+    return {REJUDGED: [*_matrix(kept, "direct"), *_matrix(kept)]}
+
+
+REPLAYS: dict[str, Callable[[Kept], Replayed]] = {
+    "01_snapshot": _snapshot,
+    "02_install_canary": _install,
+    "03_validate": _validate,
+    "04_start_dark": _start_dark,
+    "05_smoke": _smoke,
+    "06_raise_weight": _raise,
+    "07_observe": _observe,
+    "08_promote_or_rollback": _promote,
+    "rollback": _roll_back,
+    "rehearse_nginx_failure": _rehearse,
+}
+
+
+def _matrix(kept: Kept, name: str = "matrix") -> list[Check]:
+    return matrix.judge(kept.table(name))
+
+
+def _job(row: Mapping[Hashable, Any]) -> Job:
+    pid, runs = (int(float(str(row[name]))) if row[name] else None for name in ("pid", "runs"))
+    return Job(bool(row["loaded"]), str(row["state"]), pid, runs, last_exit=str(row["last_exit"]))

@@ -1,0 +1,1 @@
+"""Notebooks executed: papermill on warm kernels, a record that is whole and true."""

@@ -1,0 +1,1 @@
+"""From counts and samples to checks: the rules, and what stands beside them."""

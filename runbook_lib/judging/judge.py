@@ -1,0 +1,244 @@
+"""From measurements and thresholds to a verdict: the article's rules, each with its confidence.
+
+    rule                                                      not met, the remedy is
+    5xx over 0.5 % of attempts, over 15 minutes               drain the canary
+    meant for the canary, served by primary, over 0.5 %       drain the canary: it is dead behind its backup
+    connect p95 over 120 ms                                   pause, inspect launchd throttling
+    header p95 over 35 % above primary's                      fix the canary
+    5xx that nginx made by itself over 0.5 %                  nginx: worker_connections, routing
+    response p95 over 35 % up right after a reload            starved workers (reloads.py)
+    RSS over 18 % apart                                       pause, compare the npm trees
+    backlog over 200                                          stop raising, add a Mac
+
+Fail means certain at the threshold's confidence; a number that is only over it for now is inconclusive,
+and so is one from too few requests. In plain mode (Thresholds.plain_rules) the number alone decides.
+Exactly at the threshold is not over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from runbook_lib.accesslog.counts import LogCounts
+from runbook_lib.accesslog.names import GATEWAYS
+from runbook_lib.judging.blame import GATEWAY_HOP, Probe, blame
+from runbook_lib.judging.latency import judge_connect, judge_header
+from runbook_lib.judging.ratios import RatioRule, Series, is_over, judge_ratio, over_stretch, percent
+from runbook_lib.judging.reloads import judge_reload
+from runbook_lib.judging.statistics import interval
+from runbook_lib.thresholds import Thresholds
+from runbook_lib.verdict import Answer, Check, Hop, Verdict
+
+__all__ = [
+    "Probe",
+    "drains",
+    "judge_backlog",
+    "judge_log",
+    "judge_reload",
+    "judge_rss",
+    "judge_share",
+    "judge_windows",
+]
+
+SHARE_CONFIDENCE = 0.999
+DRAINING = ("canary 5xx", "canary taken over", "canary share")
+NEEDED = frozenset(
+    {"openclaw_target", "upstream_addr", "upstream_status", "upstream_connect_time", "upstream_header_time"}
+)
+"""Without these fields of ours a log does not tell the canary from primary, or a slow one from a quick one."""
+
+CANARY_ERRORS = RatioRule(
+    "canary 5xx", "attempts_5xx", "attempts", "attempts at the canary", "drain the canary and fix it; do not tune nginx"
+)
+PRIMARY_ERRORS = RatioRule(
+    "primary 5xx", "attempts_5xx", "attempts", "attempts at primary", "hold the weight; the canary is not at fault"
+)
+TAKEN_OVER = RatioRule(
+    "canary taken over",
+    "taken_over",
+    "requests",
+    "requests meant for the canary that primary served",
+    "drain the canary: its backup hides that it is dead",
+)
+OWN_ERRORS = RatioRule(
+    "nginx 5xx",
+    "own_5xx",
+    "requests",
+    "requests that nginx itself answered with 5xx",
+    "look at nginx's error log: worker_connections, limits, routing; the gateways were not asked",
+)
+
+
+def judge_windows(
+    counts: LogCounts,
+    thresholds: Thresholds,
+    *,
+    asked_pct: float | None = None,
+    probes: Sequence[Probe] = (),
+) -> Verdict:
+    """All that an access log can say about the canary, over all windows in `counts`.
+
+    `asked_pct` is the canary's weight: with it a share that is too small is a failure too (a frozen canary
+    logs nothing until its requests time out). `probes` name the hop at fault better than the log can.
+    Checks by name: log, canary traffic, canary 5xx, canary taken over, primary 5xx, nginx 5xx, canary
+    connect p95, primary connect p95, canary header p95 and, with `asked_pct`, canary share.
+    """
+    canary_count, primary_count = (counts.total(g, "requests") for g in ("canary", "primary"))
+    checks = [judge_log(counts, thresholds), _traffic(canary_count, canary_count + primary_count, thresholds)]
+    if canary_count + primary_count == 0:
+        return Verdict.of(checks)
+    canary, primary = (Series.of(counts, [g], "attempts_5xx", "attempts") for g in ("canary", "primary"))
+    taken_over = Series.of(counts, ["canary"], "taken_over", "requests")
+    own = Series.of(counts, GATEWAYS, "own_5xx", "requests")
+    errors = judge_ratio(CANARY_ERRORS, canary, Hop.CANARY, thresholds)
+    connects = [judge_connect(counts, g, GATEWAY_HOP[g], thresholds) for g in ("canary", "primary")]
+    if all(check.answer is Answer.FAIL for check in connects):
+        connects = [replace(check, hop=Hop.HOST) for check in connects]
+    checks += [
+        _blamed(errors, _no_better(canary, primary, thresholds), probes),
+        judge_ratio(TAKEN_OVER, taken_over, Hop.CANARY, thresholds),
+        judge_ratio(PRIMARY_ERRORS, primary, Hop.PRIMARY, thresholds),
+        judge_ratio(OWN_ERRORS, own, Hop.NGINX, thresholds),
+        *connects,
+        _blamed(judge_header(counts, thresholds), False, probes),
+    ]
+    if asked_pct is not None:
+        checks.append(judge_share(canary_count, canary_count + primary_count, asked_pct))
+    return Verdict.of(checks)
+
+
+def drains(verdict: Verdict) -> bool:
+    """Whether some rule that failed asks for weight zero at once; the other rules ask for a pause."""
+    return any(check.name in DRAINING and check.answer is Answer.FAIL for check in verdict.checks)
+
+
+def judge_log(counts: LogCounts, thresholds: Thresholds) -> Check:
+    """Whether the log can be judged at all: that it has lines, can be parsed, and has the fields."""
+    lost, lines, share = counts.unparsed_count, counts.lines_count, percent(counts.unparsed_ratio)
+    text = f"{lost} of {lines} lines could not be parsed" + (f", {share}" if lines else "")
+    absent = sorted(NEEDED & counts.missing)
+    limit = f"{thresholds.unparsed_pct:g} %"
+    remedy = ""
+    if not lines:
+        answer, reason, remedy = Answer.INCONCLUSIVE, "the log has no lines yet", "look whether nginx writes it"
+    elif is_over(lost, lines, thresholds.unparsed_pct):
+        answer, reason = Answer.INCONCLUSIVE, f"{text}, over {limit}"
+        remedy = f"look at these lines first: {counts.samples[:1]}"
+    elif absent:
+        formats = " and ".join(sorted(counts.formats))
+        answer, reason = Answer.INCONCLUSIVE, f"the {formats} log has no {', '.join(absent)}, so it cannot be judged"
+        remedy = "judge the log that the runbook renders (runbook_lib.accesslog.LOG_FORMAT)"
+    else:
+        answer, reason = Answer.PASS, f"{text}, not over {limit}"
+    measured = 100 * counts.unparsed_ratio
+    return Check("log", answer, f"log: {reason}", Hop.RUNBOOK, measured, thresholds.unparsed_pct, "%", lines, remedy)
+
+
+def _traffic(canary_count: int, total_count: int, thresholds: Thresholds) -> Check:
+    needed = thresholds.min_requests_count
+    text = f"canary traffic: {canary_count} of {total_count} requests were meant for the canary"
+    enough = canary_count >= needed
+    answer, tail = (Answer.PASS, "") if enough else (Answer.INCONCLUSIVE, f", {needed} are needed")
+    remedy = "" if enough else "wait for more requests, or look whether the weight arrived (judge_share)"
+    return Check("canary traffic", answer, text + tail, Hop.CANARY, canary_count, needed, "", canary_count, remedy)
+
+
+def _no_better(canary: Series, primary: Series, thresholds: Thresholds) -> bool:
+    """Whether primary is over the threshold in the canary's bad minutes too, as far as can be told."""
+    if not len(canary.ticks):
+        return False
+    canary = over_stretch(canary, thresholds)
+    same = primary.between(int(canary.ticks[0]), int(canary.ticks[-1]))
+    if not is_over(same.events_count, same.trials_count, thresholds.error_ratio_pct):
+        return False
+    confidence = thresholds.confidence_pct / 100
+    low = interval(canary.events_count, canary.trials_count, confidence)[0]
+    high = interval(same.events_count, same.trials_count, confidence)[1]
+    return bool(low <= high)
+
+
+def _blamed(check: Check, others_too: bool, probes: Sequence[Probe]) -> Check:
+    """A failed check of the canary with the hop that is at fault, and the evidence for it."""
+    if check.answer is not Answer.FAIL:
+        return check
+    hop, evidence = blame("canary", others_too, probes)
+    remedy = check.remedy if hop is Hop.CANARY else f"look at the {hop.value} first; the canary may be sound"
+    return replace(check, hop=hop, reason=f"{check.reason}; {evidence}", remedy=remedy)
+
+
+def judge_share(canary_count: int, total_count: int, asked_pct: float) -> Check:
+    """Whether the share that arrived can be what was asked: inside the exact binomial bound at 99.9 %.
+
+    Counts are of requests whose keys are independent (delivery ids); many requests with one key count as
+    one. Too few to tell the share from none at all are inconclusive.
+    """
+    name, asked = "canary share", asked_pct / 100
+    low, high = interval(canary_count, total_count, SHARE_CONFIDENCE)
+    measured = 100 * canary_count / total_count if total_count else None
+    text = f"{name}: {canary_count} of {total_count} requests"
+    if total_count:
+        bounds = f"99.9 % interval {percent(float(low))} to {percent(float(high))}"
+        text += f" are {percent(canary_count / total_count)} ({bounds})"
+    text += f", {asked_pct:g} % asked"
+
+    def check(answer: Answer, tail: str, remedy: str = "") -> Check:
+        return Check(name, answer, text + tail, Hop.NGINX, measured, asked_pct, "%", total_count, remedy)
+
+    if not total_count:
+        return check(Answer.INCONCLUSIVE, ": no requests", "send some traffic")
+    if asked == 0:
+        ok = canary_count == 0
+        return check(Answer.PASS if ok else Answer.FAIL, "", "" if ok else "look at the split and the drain file")
+    if not low <= asked <= high:
+        return check(Answer.FAIL, ": not what was asked", "look at the split's key, the drain file and max_fails")
+    needed = int(np.ceil(np.log((1 - SHARE_CONFIDENCE) / 2) / np.log1p(-asked))) if asked < 1 else 1
+    if total_count < needed:
+        return check(Answer.INCONCLUSIVE, f": n={total_count} cannot tell it from none, {needed} are needed")
+    return check(Answer.PASS, "")
+
+
+def judge_rss(
+    rss_bytes: Mapping[str, Sequence[float]], thresholds: Thresholds, *, same_weight: bool = True, needed_count: int = 5
+) -> Check:
+    """The article's rule: RSS over 18 % apart at the same traffic weight is a leak or another Node.
+
+    `rss_bytes` has the samples of the last minutes by gateway; their medians are compared, so that one
+    garbage collection does not count. Where the weights differ only a canary that holds more is judged: it
+    serves less. Fewer than `needed_count` samples of either are inconclusive.
+    """
+    name, allowed = "canary RSS", thresholds.rss_gap_pct
+    canary, primary = (np.asarray(rss_bytes.get(g, ()), np.float64) for g in ("canary", "primary"))
+    n = min(len(canary), len(primary))
+    if n < needed_count:
+        reason = f"{name}: {len(canary)} samples beside {len(primary)} of primary, {needed_count} of each are needed"
+        return Check(name, Answer.INCONCLUSIVE, reason, Hop.CANARY, None, allowed, "%", n)
+    ours, theirs = float(np.median(canary)), float(np.median(primary))
+    gap_pct = 100 * (ours - theirs) / theirs
+    apart = abs(gap_pct) if same_weight else gap_pct
+    over = round(apart - allowed, 9) > 0
+    weight = "" if same_weight else " at a smaller weight"
+    text = f"{name}: {ours / 2**20:.0f} MB against primary's {theirs / 2**20:.0f} MB{weight}, {gap_pct:+.1f} %"
+    tail = f", {'over' if over else 'not over'} {allowed:g} % apart, n={n}"
+    remedy = "pause the rollout and compare `npm ls --depth=0` of both trees" if over else ""
+    answer = Answer.FAIL if over else Answer.PASS
+    return Check(name, answer, text + tail, Hop.CANARY, gap_pct, allowed, "%", n, remedy)
+
+
+def judge_backlog(pending_jobs: Mapping[str, int | None], thresholds: Thresholds) -> list[Check]:
+    """The article's rule: over 200 pending jobs. One check a gateway; None where it could not be asked."""
+    limit, checks = thresholds.backlog_jobs, []
+    for gateway, jobs in pending_jobs.items():
+        name, hop = f"{gateway} backlog", GATEWAY_HOP.get(gateway, Hop.HOST)
+        if jobs is None:
+            reason = f"{name}: the number of pending jobs is not known"
+            checks.append(Check(name, Answer.INCONCLUSIVE, reason, hop, None, limit, "jobs"))
+            continue
+        over = jobs > limit
+        reason = f"{name}: {jobs} pending jobs, {'over' if over else 'not over'} {limit}, n=1 sample"
+        remedy = "stop raising; add a second Mac or reduce concurrency, do not stack a third gateway" if over else ""
+        answer = Answer.FAIL if over else Answer.PASS
+        checks.append(Check(name, answer, reason, hop, jobs, limit, "jobs", 1, remedy))
+    return checks

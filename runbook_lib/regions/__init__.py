@@ -1,0 +1,1 @@
+"""Regions: one region's rollout, several in waves, and what is shown of them."""

@@ -1,0 +1,1 @@
+"""What people see: banner, tables, plots, pages."""

@@ -1,0 +1,267 @@
+"""One run as one page: made from the ledger alone, so page and ledger cannot disagree."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import matplotlib
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from runbook_lib.records.evidence import write_whole
+from runbook_lib.records.ledger import Event, Ledger
+from runbook_lib.show.plots import plot_weights
+from runbook_lib.show.report import ENVIRONMENT, MARKS
+from runbook_lib.verdict import Answer
+
+EVENTS_SHOWN = 30
+CHECKLIST = [  # the article's eight steps
+    "Snapshot",
+    "Install canary",
+    "Validate",
+    "Start dark",
+    "Smoke",
+    "Raise weight",
+    "Observe",
+    "Promote or rollback",
+]
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """The latest attempt of one step.
+
+    `state` is an answer, "stopped" (a change failed), "waits" (for a person), "approved", "running" or "not run".
+    """
+
+    step: str
+    title: str
+    state: str
+    attempts_count: int = 0
+    started_at: str = ""
+    duration_s: float | None = None
+    hop: str = ""
+    reason: str = ""
+    link: str = ""
+
+    @property
+    def took(self) -> str:
+        return "" if self.duration_s is None else _took(self.duration_s)
+
+
+def write_page(run_dir: Path) -> Path:
+    """Write `<run_dir>/index.html`, whole or not at all, and answer its path.
+
+    Needs no network; the same ledger gives the same bytes. Raises EvidenceError where the ledger is damaged.
+    """
+    events = _events(run_dir)
+    steps = _steps(run_dir, events)
+    weights_svg, weights_text = drawn_weights(run_dir)
+    html = ENVIRONMENT.get_template("page.html.j2").render(
+        run=_run(run_dir, events, steps),
+        steps=steps,
+        weights_svg=weights_svg,
+        weights_text=weights_text,
+        events=events[: -EVENTS_SHOWN - 1 : -1],
+        when=shown_time,
+        symbol=symbol,
+    )
+    page = run_dir / "index.html"
+    write_whole(page, html)
+    return page
+
+
+def step_rows(run_dir: Path) -> list[StepRow]:
+    """The checklist in order, run or not, then whatever else was run. Raises EvidenceError for a damaged ledger."""
+    return _steps(run_dir, _events(run_dir))
+
+
+def drawn_weights(run_dir: Path) -> tuple[Markup, str]:
+    """The canary's weight over time as SVG, and in words; both empty where no weight was set."""
+    weights = _weights(_events(run_dir))
+    return Markup(_svg(weights)) if len(weights) else Markup(""), _weights_text(weights)
+
+
+def symbol(state: str) -> str:
+    """The sign of a state, so that colour is never needed."""
+    return MARKS[state].symbol if state in MARKS else {"running": "…"}.get(state, "–")
+
+
+def summary(run_dir: Path) -> pd.DataFrame:
+    """One row a step: step, verdict (an answer, or as in StepRow.state), duration_s, hop, reason."""
+    rows = [(row.step, row.state, row.duration_s, row.hop, row.reason) for row in step_rows(run_dir)]
+    frame = pd.DataFrame(rows, columns=["step", "verdict", "duration_s", "hop", "reason"])
+    return frame.astype({"duration_s": float})
+
+
+def _events(run_dir: Path) -> list[Event]:
+    return Ledger(run_dir / "ledger.jsonl").events()
+
+
+def _steps(run_dir: Path, events: list[Event]) -> list[StepRow]:
+    """The checklist in order, run or not, then whatever else was run (rollback, rehearsals)."""
+    names = list(dict.fromkeys(event["step"] for event in events if event["step"]))
+    rows = []
+    for number, title in enumerate(CHECKLIST, start=1):
+        name = next((name for name in names if name.startswith(f"{number:02}_")), "")
+        if name:
+            names.remove(name)
+        slug = name or f"{number:02}_{title.lower().replace(' ', '_')}"
+        rows.append(_step(run_dir, slug, f"{number} {title}", events))
+    opened = {event["step"] for event in events if event["event"] == "step_opened"}  # a drain by hand is no step
+    beside = [name for name in names if name in opened]
+    return rows + [_step(run_dir, name, name.replace("_", " ").capitalize(), events) for name in beside]
+
+
+def _step(run_dir: Path, step: str, title: str, events: list[Event]) -> StepRow:
+    mine = [event for event in events if event["step"] == step]
+    opened = [index for index, event in enumerate(mine) if event["event"] == "step_opened"]
+    if not mine:
+        return StepRow(step, title, "not run")
+    attempt = mine[opened[-1] :] if opened else mine
+    last = {event["event"]: event for event in attempt}
+    verdict, closed = last.get("verdict"), last.get("step_closed")
+    end = closed or verdict
+    failed = attempt[-1] if attempt[-1]["event"] == "failed" else None
+    state, hop, reason = _at_gate(attempt[-1]) or _answer(verdict, closed, failed)
+    started_at = attempt[0]["at"]
+    duration_s = (_time(end["at"]) - _time(started_at)).total_seconds() if end else None
+    made = (run_dir / f"{step}{kind}" for kind in (".html", ".ipynb"))
+    link = next((quote(file.name) for file in made if file.exists()), "")
+    return StepRow(step, title, state, max(1, len(opened)), started_at, duration_s, hop, reason, link)
+
+
+def _at_gate(event: Event) -> tuple[str, str, str] | None:
+    """State, no hop, and reason of a step that has not begun because a person is asked first."""
+    if event["event"] == "gate_waiting":
+        return "waits", "", str(event["detail"]["reason"])
+    if event["event"] == "approved":
+        return "approved", "", f"{event['who']}: {event['detail']['why']}"
+    return None
+
+
+def _answer(verdict: Event | None, closed: Event | None, failed: Event | None) -> tuple[str, str, str]:
+    """State, hops and first reason of an attempt; an end without a verdict is inconclusive."""
+    if verdict:
+        said = verdict["detail"]
+        reasons, checks = said.get("reasons") or [], said.get("checks") or []
+        reason = reasons[0] if reasons else f"{len(checks)} checks passed" if checks else ""
+        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        return str(said["answer"]), ", ".join(said.get("hops") or []), reason + more
+    if closed:
+        return Answer.INCONCLUSIVE.value, "", "ended without a verdict"
+    if failed:
+        return "stopped", "", f"{failed['what']}: {failed['detail'].get('error', 'failed')}"
+    return "running", "", ""
+
+
+def _run(run_dir: Path, events: list[Event], steps: list[StepRow]) -> dict[str, Any]:
+    region = next((event["detail"]["region"] for event in events if "region" in event["detail"]), None)
+    drains = [event for event in events if _is_drain(event)]
+    checklist = steps[: len(CHECKLIST)]
+    passed = sum(row.state == Answer.PASS for row in checklist)
+    state = _state([row.state for row in steps], passed)
+    blamed = next((row for row in steps if row.state == state and state != Answer.PASS), None)
+    sentence = f"{passed} of {len(CHECKLIST)} steps passed."
+    if blamed and blamed.reason:
+        sentence += f" {blamed.title}: {blamed.reason.rstrip('.')}."
+    return {
+        "region": region or run_dir.absolute().parent.name,
+        "name": run_dir.absolute().name,
+        "state": state,
+        "sentence": sentence,
+        "hops": blamed.hop if blamed else "",
+        "drained": {**drains[-1], "why": _why(drains[-1], events)} if drains else None,
+        "last_at": events[-1]["at"] if events else "",
+        "events_count": len(events),
+    }
+
+
+def _state(states: Iterable[str], passed: int) -> str:
+    """The worst answer given; a pass only when the whole checklist has passed."""
+    given = set(states)
+    for bad in (Answer.FAIL.value, Answer.INCONCLUSIVE.value, "stopped"):
+        if bad in given:
+            return bad
+    return Answer.PASS.value if passed == len(CHECKLIST) else "unfinished"
+
+
+def _weights(events: list[Event]) -> pd.DataFrame:
+    """at, weight_pct: what was proven to run, with the last one held until the last event."""
+    intents: dict[str, Any] = {}
+    rows: list[tuple[str, float]] = []
+    weight_pct, is_drained = 0.0, False
+    for event in events:
+        kind, what, detail = event["event"], event["what"], event["detail"]
+        if kind == "intent":
+            intents[what] = detail.get("weight_pct")
+            continue
+        if kind == "weight" or (kind == "verified" and intents.get(what) is not None):
+            weight_pct = float(detail.get("weight_pct", intents.get(what) or 0))
+        elif _is_drain(event) or (kind == "verified" and what == "end the drain"):
+            is_drained = _is_drain(event)
+        else:
+            continue
+        rows.append((event["at"], 0.0 if is_drained else weight_pct))
+    if rows:
+        rows.append((events[-1]["at"], rows[-1][1]))
+    frame = pd.DataFrame(rows, columns=["at", "weight_pct"])
+    return frame.assign(at=pd.to_datetime(frame["at"], utc=True, format="ISO8601"))
+
+
+def _why(drain: Event, events: list[Event]) -> str:
+    """What the drain's own intent gave as the reason, else what the event says."""
+    intents = [e for e in events if e["event"] == "intent" and e["what"] == drain["what"] and e["seq"] < drain["seq"]]
+    return str(intents[-1]["detail"].get("why", drain["what"]) if intents else drain["what"])
+
+
+def _is_drain(event: Event) -> bool:
+    """Drained by an operator or a failed step (a proven action), or found drained by the sentinel."""
+    return event["event"] == "drained" or (event["event"], event["what"]) == ("verified", "drain the canary")
+
+
+def _weights_text(weights: pd.DataFrame) -> str:
+    if weights.empty:
+        return ""
+    changed = weights[weights["weight_pct"].diff() != 0]
+    told = [f"{row:g} %" for row in changed["weight_pct"]]
+    shown = told if len(told) <= 12 else [*told[:5], "…", *told[-5:]]
+    return f"Canary weight over time: {', '.join(shown)}."
+
+
+def _svg(weights: pd.DataFrame) -> str:
+    """Drawn at the width of a phone; black becomes the page's own text colour, for light and dark."""
+    figure = Figure(figsize=(3.7, 2.4), layout="constrained")
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "weights", "font.size": 9}):
+        plot_weights(weights, figure.subplots()).set_title("", loc="left")
+        nothing: Any = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    drawn = file.getvalue()
+    return drawn[drawn.index("<svg") :].replace("#000000", "currentColor").replace("#dddddd", "#80808066")
+
+
+def _time(at: str) -> datetime:
+    return datetime.fromisoformat(at)
+
+
+def shown_time(at: str, whole: bool = False) -> Markup:
+    """A moment for reading, in UTC, and for programs."""
+    moment = pd.Timestamp(at).tz_convert("UTC")
+    form = "%Y-%m-%d %H:%M:%S" if whole else "%m-%d %H:%M:%S"
+    return Markup('<time datetime="{}">{}</time>').format(at, moment.strftime(form))
+
+
+def _took(duration_s: float) -> str:
+    if duration_s < 60:
+        return f"{duration_s:.1f} s"
+    minutes, seconds = divmod(round(duration_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"

@@ -1,0 +1,217 @@
+"""Raising the canary's weight: to the slice first, then in steps, each gated by what the step before showed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import pandas as pd
+
+from runbook_lib.accesslog.counts import LogCounts
+from runbook_lib.actions import apply, undrain
+from runbook_lib.judging.judge import SHARE_CONFIDENCE, judge_reload, judge_share
+from runbook_lib.judging.statistics import interval
+from runbook_lib.mac import Mac
+from runbook_lib.plan import Plan
+from runbook_lib.probes import Pulse, probe_nginx, probe_pulse
+from runbook_lib.records.evidence import Run
+from runbook_lib.records.ledger import Event
+from runbook_lib.steps.collect import collect_log, collect_samples, settle
+from runbook_lib.steps.lease import is_short, propose_lease
+from runbook_lib.steps.observation import judge_gateways, judge_traffic
+from runbook_lib.steps.weight import propose_weight, ramp
+from runbook_lib.verdict import Answer, Check, Hop, Verdict
+
+SAMPLED_S = 60  # memory and readiness are judged over at least the last minute
+
+
+def slice_of(plan: Plan) -> float:
+    """The first weight: the slice; a standby gets none, only synthetic probes."""
+    return 0.0 if plan.topology == "primary_standby" else plan.traffic.slice_pct
+
+
+def steps_of(plan: Plan, from_pct: float) -> list[float]:
+    """The weights up to 100 %. Article: "raise in 10% steps"; a standby is promoted by one swap.
+
+    >>> steps_of(plan, 70)      # doctest: +SKIP
+    [80.0, 90.0, 100.0]
+    """
+    if plan.topology == "primary_standby":
+        return [100.0]
+    count = int((100 - from_pct) // plan.traffic.step_pct)
+    steps = [from_pct + plan.traffic.step_pct * n for n in range(1, count + 1)]
+    return steps if steps and steps[-1] == 100 else [*steps, 100.0]
+
+
+def raise_weight(mac: Mac, to_pct: float) -> str:
+    """Raise the weight, from zero ramped where nginx has no slow_start; answers the revision that runs then.
+
+    A canary that serves already is warm: slow_start would not ramp it either. A standby is swapped at once. Where the
+    canary was drained, its share comes back with the first weight: whoever raises it has decided that.
+    """
+    pulse = probe_pulse(mac)
+    at_once = mac.plan.topology == "primary_standby" or pulse.weight_pct > 0
+    weights = [to_pct] if at_once else ramp(0, to_pct, probe_nginx(mac).has_slow_start)
+    revision = ""
+    for number, weight_pct in enumerate(weights):
+        if number:
+            time.sleep(mac.plan.traffic.ramp_s / len(weights))
+        stay(mac)
+        proposal = propose_weight(mac, weight_pct)
+        apply(mac, proposal)
+        if pulse.drained and not number and not mac.dry_run:
+            undrain(mac, f"the weight is raised to {to_pct:g} % again")
+        revision = str(proposal.facts["revision"])
+    return revision
+
+
+def stay(mac: Mac) -> None:
+    """Keep the operator's lease while a step runs; when it dies with us, the sentinel drains the canary."""
+    for_s = mac.plan.lease.attended_s
+    if is_short(mac.ledger, for_s):
+        apply(mac, propose_lease(mac, for_s))
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What a raise showed: the log under the configuration before it, and under the one after."""
+
+    weight_pct: float
+    before: LogCounts
+    after: LogCounts
+
+    def quantiles(self) -> pd.DataFrame:
+        """Response p95 by gateway: gateway, before_ms, after_ms (NaN without a response), before_count, after_count."""
+        sides = {
+            phase: counts.quantiles(windows=False).query("metric == 'response'").set_index("gateway")
+            for phase, counts in (("before", self.before), ("after", self.after))
+        }
+        table = pd.DataFrame(index=pd.Index(["primary", "canary"], name="gateway"))
+        for phase, frame in sides.items():
+            table[f"{phase}_ms"] = frame["p95_ms"].astype(float)
+        for phase, frame in sides.items():
+            table[f"{phase}_count"] = frame["requests_count"].reindex(table.index, fill_value=0)
+        return table.reset_index()
+
+    def share(self) -> dict[str, float]:
+        """What plot_share draws: asked_pct, arrived_pct, and the bounds of the 99.9 % interval."""
+        canary, total = _split(self.after)
+        low, high = interval(canary, total, SHARE_CONFIDENCE)
+        return {
+            "asked_pct": self.weight_pct,
+            "arrived_pct": 100 * canary / total if total else 0.0,
+            "low_pct": 100 * float(low),
+            "high_pct": 100 * float(high),
+        }
+
+
+def measure(mac: Mac, run: Run, revision: str) -> Raised:
+    """Let traffic pass under `revision`, then set it beside what passed while the canary was dark."""
+    before = collect_log(mac, run).select(revision=dark_revision(run.ledger().events("weight")))
+    weight_pct = float(revision[1:7] or 0)
+
+    def is_decided(after: LogCounts) -> bool:
+        answer = Verdict.of(judge(mac.plan, Raised(weight_pct, before, after))).answer
+        return _is_enough(mac, after) and answer is not Answer.INCONCLUSIVE
+
+    return Raised(
+        weight_pct, before, settle(mac, run, revision, mac.plan.traffic.settle_s, is_decided, partial(stay, mac))
+    )
+
+
+def dark_revision(weights: list[Event]) -> str:
+    """The configuration of the last of the ledger's weights that was 0; empty where there was none."""
+    return next((str(e["detail"]["revision"]) for e in reversed(weights) if e["detail"]["weight_pct"] == 0), "")
+
+
+def judge(plan: Plan, raised: Raised) -> list[Check]:
+    """The share that arrived, and response p95 right after the reload (article: more than 35 % up)."""
+    if plan.topology == "primary_standby":
+        reason = "a standby gets synthetic probes and no slice; its weight stays 0 until the swap"
+        return [Check("no slice", Answer.PASS, reason, Hop.RUNBOOK)]
+    canary, total = _split(raised.after)
+    return [
+        judge_share(canary, total, raised.weight_pct),
+        *judge_reload(raised.before, raised.after, plan.thresholds),
+    ]
+
+
+def remaining(mac: Mac, run: Run, pulse: Pulse) -> list[float]:
+    """The weights still to be set and judged: a weight that runs but was never judged comes first."""
+    since = run.ledger().last("verdict", step="06_raise_weight")
+    passed = [
+        float(e["detail"]["weight_pct"])
+        for e in run.ledger().events("judged")
+        if since and e["seq"] > since["seq"] and e["detail"]["answer"] == Answer.PASS
+    ]
+    return steps_of(mac.plan, min(pulse.weight_pct, max(passed, default=slice_of(mac.plan))))
+
+
+def promote(mac: Mac, run: Run) -> tuple[pd.DataFrame, Verdict]:
+    """Raise step by step to 100 %, judging after each; stops at the first step that is not a pass.
+
+    One row a step: weight_pct, requests_count, answer, reason.
+    """
+    rows, verdict = [], Verdict()
+    for weight_pct in remaining(mac, run, probe_pulse(mac)):
+        revision = raise_weight(mac, weight_pct)
+        every_s = mac.plan.traffic.promote_every_s
+        counts = settle(mac, run, revision, every_s, partial(_is_decided, mac, weight_pct), partial(stay, mac))
+        samples = collect_samples(mac, run)
+        recent = pd.Timestamp.now("UTC") - pd.Timedelta(seconds=max(SAMPLED_S, mac.plan.traffic.promote_every_s))
+        verdict = judge_step(mac.plan, weight_pct, counts, samples[samples["at"] >= recent])
+        mac.ledger.append(
+            "judged",
+            f"the canary at {weight_pct:g} %: {verdict.answer}",
+            weight_pct=weight_pct,
+            revision=revision,
+            since=recent.isoformat(),
+            answer=str(verdict.answer),
+            checks=verdict.table().to_dict("records"),
+            fetched=run.fetched(),
+        )
+        rows.append(
+            (weight_pct, _split(counts)[1], str(verdict.answer), "; ".join(verdict.reasons) or "all checks passed")
+        )
+        if verdict.answer is not Answer.PASS:
+            break
+    return pd.DataFrame(rows, columns=["weight_pct", "requests_count", "answer", "reason"]), verdict
+
+
+def judge_step(plan: Plan, weight_pct: float, counts: LogCounts, samples: pd.DataFrame) -> Verdict:
+    """One step of the promotion: what the log of its revision says, and the samples of its last minutes."""
+    traffic = judge_traffic(counts, plan.thresholds, weight_pct)
+    return Verdict.of([*traffic, *judge_gateways(samples, plan.thresholds, weight_pct)])
+
+
+def weights(run: Run) -> pd.DataFrame:
+    """The weights as the ledger has them: at (aware UTC), weight_pct."""
+    rows = [(e["at"], e["detail"]["weight_pct"]) for e in run.ledger().events("weight")]
+    frame = pd.DataFrame(rows, columns=["at", "weight_pct"])
+    return frame.assign(at=pd.to_datetime(frame["at"], utc=True))
+
+
+def judge_promoted(pulse: Pulse) -> list[Check]:
+    """Does the canary serve everything?"""
+    answer = Answer.PASS if pulse.weight_pct == 100 else Answer.INCONCLUSIVE
+    reason = f"the canary's weight is {pulse.weight_pct:g} of 100 %"
+    return [Check("promoted", answer, reason, Hop.RUNBOOK, pulse.weight_pct, 100.0, "%")]
+
+
+def _is_enough(mac: Mac, counts: LogCounts) -> bool:
+    """Enough requests of the canary, and of primary while it has a share, for any rule to be decided."""
+    canary, total = _split(counts)
+    needed = 0 if mac.plan.topology == "primary_standby" else mac.plan.thresholds.min_requests_count
+    return canary >= needed and (total - canary >= needed or canary == total)
+
+
+def _is_decided(mac: Mac, weight_pct: float, counts: LogCounts) -> bool:
+    """Enough requests, and no rule that is over its threshold without being certain: until then the weight is held."""
+    answer = Verdict.of(judge_traffic(counts, mac.plan.thresholds, weight_pct)).answer
+    return _is_enough(mac, counts) and answer is not Answer.INCONCLUSIVE
+
+
+def _split(counts: LogCounts) -> tuple[int, int]:
+    canary = counts.total("canary", "requests")
+    return canary, canary + counts.total("primary", "requests")

@@ -1,0 +1,142 @@
+"""Fetching what the Mac recorded: the judge's log and the sentinel's samples, each from where the last fetch ended."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from runbook_lib import accesslog
+from runbook_lib.accesslog.counts import LogCounts
+from runbook_lib.accesslog.cursor import Cursor, LogFile, head_bytes_wanted, plan_fetch
+from runbook_lib.mac import Mac
+from runbook_lib.onmac import script
+from runbook_lib.plan import Plan
+from runbook_lib.records.evidence import Run, write_whole
+from runbook_lib.steps import sentinel
+
+PATIENCE = 30  # how many times its settle time a step waits for traffic
+
+
+def collect_log(mac: Mac, run: Run) -> LogCounts:
+    """Fetch the new lines of the judge's log, keep them with the run, and answer the counts of all so far."""
+    _fetch(mac, run, mac.plan.nginx.slim_log, "log")
+    slices = run.slices("log")
+    folder = run.directory / "evidence" / "log"
+    kept = max(folder.glob("counts-*.bin"), default=None)  # of how many slices, so that none is lost or counted twice
+    counted = int(kept.stem.partition("-")[2]) if kept else 0
+    counts = LogCounts.load(kept) if kept else _read_counts(mac.plan, [b""])
+    if counted < len(slices):
+        counts = counts.merge(_read_counts(mac.plan, [gzip.decompress(path.read_bytes()) for path in slices[counted:]]))
+        write_whole(folder / f"counts-{len(slices):05d}.bin", counts.to_bytes())
+        if kept:
+            kept.unlink()
+    return counts
+
+
+def settle(
+    mac: Mac,
+    run: Run,
+    revision: str,
+    settle_s: float,
+    is_enough: Callable[[LogCounts], bool] = lambda counts: True,
+    stay: Callable[[], None] = lambda: None,
+) -> LogCounts:
+    """Let traffic pass under one revision for `settle_s`, and then until it is enough or the plan's wait is over.
+
+    Answers the counts of that revision. Low traffic makes a verdict late, never lenient. `stay` is called often
+    enough to keep a lease.
+    """
+    if mac.dry_run:
+        return collect_log(mac, run).select(revision=revision)
+    started, wait_s = time.monotonic(), mac.plan.observation.wait_s
+    _wait(mac, settle_s, stay)
+    while not is_enough(counts := collect_log(mac, run).select(revision=revision)):
+        if time.monotonic() - started > settle_s + min(wait_s, PATIENCE * settle_s):
+            break
+        _wait(mac, min(settle_s, 30), stay)
+    return counts
+
+
+def _wait(mac: Mac, wait_s: float, stay: Callable[[], None]) -> None:
+    end = time.monotonic() + wait_s
+    while (left_s := end - time.monotonic()) > 0:
+        stay()
+        time.sleep(min(left_s, mac.plan.lease.attended_s / 4))
+
+
+def collect_samples(mac: Mac, run: Run) -> pd.DataFrame:
+    """Fetch the new samples, keep them with the run, and answer all so far; columns as in sentinel.parse_samples."""
+    for _ in _fetch(mac, run, sentinel.samples_file(mac.plan), "samples"):
+        pass
+    return read_samples(run.slices("samples"))
+
+
+def read_samples(slices: list[Path]) -> pd.DataFrame:
+    """The samples in slices that were kept; columns as in sentinel.parse_samples."""
+    return sentinel.parse_samples(b"".join(gzip.decompress(path.read_bytes()) for path in slices))
+
+
+def collect_events(mac: Mac, run: Run) -> int:
+    """Bring what the sentinel did by itself into the ledger; answers how many events were new.
+
+    Each is written once, whenever this was interrupted: the ledger says how many of the kept lines it has.
+    """
+    _fetch(mac, run, sentinel.events_file(mac.plan), "sentinel")
+    content = b"".join(gzip.decompress(path.read_bytes()) for path in run.slices("sentinel"))
+    done = sentinel.parse_events(content).query("run == @run.name")
+    new = done.iloc[len(run.ledger().events("drained", "reverted", step="sentinel")) :]
+    for row in new.to_dict("records"):
+        run.ledger("sentinel").append(row["event"], row["what"], cause=row["cause"], why=row["what"], at_mac=row["at"])
+    return len(new)
+
+
+def read_slice(path: Path, plan: Plan) -> LogCounts:
+    """The counts of one slice of the log that was kept."""
+    return _read_counts(plan, [gzip.decompress(path.read_bytes())])
+
+
+def _read_counts(plan: Plan, sources: list[bytes]) -> LogCounts:
+    window_s = int(plan.observation.window_s)
+    return accesslog.read(sources, upstreams=plan.upstreams, window_s=window_s)
+
+
+def _fetch(mac: Mac, run: Run, path: str, kind: str) -> list[bytes]:
+    """The new whole lines of a rotated file, oldest first, each slice kept before the cursor moves past it."""
+    folder = run.directory / "evidence" / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    cursor = _cursor(folder)
+    hashed = head_bytes_wanted(cursor)
+    rows = mac.host.run(script("ask_files.sh"), path, str(hashed)).rows(7)
+    files = [LogFile(p, int(d), int(i), int(s), float(m), h, int(n)) for p, d, i, s, m, h, n in rows]
+    plan = plan_fetch(files, cursor)
+    if plan.lost:
+        run.ledger("").append(
+            "lost_lines", f"{path} was rotated away before it was read", offset=cursor and cursor.offset
+        )
+    slices = []
+    for fetch in plan.fetches:
+        content = mac.host.read(fetch.file.path) if fetch.file.is_gz else mac.host.read(fetch.file.path, fetch.start)
+        content = gzip.decompress(content)[fetch.start :] if fetch.file.is_gz else content
+        whole = content[: content.rfind(b"\n") + 1]
+        if not whole:
+            continue
+        slices.append(whole)
+        number = len(list(folder.glob("*.tsv.gz"))) + 1
+        write_whole(folder / f"{number:05d}.tsv.gz", gzip.compress(whole, mtime=0))
+        file = fetch.file
+        reached = Cursor(
+            file.device, file.inode, fetch.start + len(whole), file.head_sha256, file.head_bytes, file.modified_s
+        )
+        write_whole(folder / "cursor.json", json.dumps(asdict(reached)))
+    return slices
+
+
+def _cursor(folder: Path) -> Cursor | None:
+    path = folder / "cursor.json"
+    return Cursor(**json.loads(path.read_text())) if path.exists() else None

@@ -1,0 +1,65 @@
+"""The operator's lease on the Mac: when it lapses, the sentinel drains the canary by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from runbook_lib.host import Completed
+from runbook_lib.mac import Mac
+from runbook_lib.plan import Plan
+from runbook_lib.proposal import Proposal
+from runbook_lib.records.ledger import Ledger, operator
+
+HOLD = "hold the operator's lease"
+RELEASE = "give the operator's lease back"
+
+
+def lease_file(plan: Plan) -> str:
+    return f"{plan.host.runbook_dir}/lease"
+
+
+def propose_lease(mac: Mac, for_s: float) -> Proposal:
+    """Hold the canary's traffic for `for_s` seconds more, by the Mac's own clock."""
+    path = lease_file(mac.plan)
+    return Proposal(
+        f"{HOLD} for {for_s:g} s",
+        f"# {HOLD}\n"
+        "until=$(($(date +%s) + $2))\n"
+        'printf "%s\\t%s\\n" "$until" "$3" >"$1.next" && mv -f "$1.next" "$1" && printf "until\\t%s\\n" "$until"\n',
+        args=(path, f"{for_s:.0f}", operator()),
+        commands=(f"write {path}: now + {for_s:g} s",),
+        proof=_until,
+        undo=f"rm {path}, which ends the guard, too",
+    )
+
+
+def propose_release(mac: Mac) -> Proposal:
+    """End the guard: nothing is left that somebody must answer for."""
+    path = lease_file(mac.plan)
+    return Proposal(
+        RELEASE,
+        f'# {RELEASE}\nrm -f "$1" && [ ! -e "$1" ]\n',
+        args=(path,),
+        commands=(f"rm {path}",),
+        undo="none is needed",
+    )
+
+
+def held_until(ledger: Ledger) -> datetime | None:
+    """When the lease lapses, as the ledger has it; None where none is held."""
+    changes = [e for e in ledger.events("verified") if e["what"].startswith((HOLD, RELEASE))]
+    if not changes or changes[-1]["what"] == RELEASE:
+        return None
+    return datetime.fromisoformat(changes[-1]["detail"]["until"])
+
+
+def is_short(ledger: Ledger, for_s: float) -> bool:
+    """Whether less than half of `for_s` is left, or more than all of it: then it was meant for an absence."""
+    left = (held_until(ledger) or datetime.min.replace(tzinfo=UTC)) - datetime.now(UTC)
+    return not timedelta(seconds=for_s / 2) <= left <= timedelta(seconds=2 * for_s)
+
+
+def _until(mac: Mac, done: Completed) -> Mapping[str, Any]:
+    return {"until": datetime.fromtimestamp(int(done.fields()["until"]), UTC).isoformat()}

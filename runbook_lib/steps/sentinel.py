@@ -1,0 +1,182 @@
+"""The sentinel: one launchd job on the Mac that samples both gateways, and guards the canary with nobody connected.
+
+It drains by itself when the operator's lease lapses or the canary's 5xx are certainly too many, and takes back a
+change of nginx that nobody confirmed. What it did it writes down; collect.collect_events brings that into the ledger.
+"""
+
+from __future__ import annotations
+
+import io
+import plistlib
+
+import pandas as pd
+
+from runbook_lib.accesslog import LOG_FIELDS
+from runbook_lib.judging.statistics import Bets
+from runbook_lib.mac import Mac
+from runbook_lib.onmac import function, script
+from runbook_lib.plan import Plan
+from runbook_lib.proposal import Proposal, sh
+from runbook_lib.steps.lease import lease_file
+from runbook_lib.thresholds import Thresholds
+
+SAMPLE_FIELDS = ["at", "gateway", "pid", "rss_kb", "cpu_pct", "ready_status", "ready_ms"]
+SAMPLE_FIELDS += ["backlog_jobs", "in_flight_count"]
+AT_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+
+
+EVENT_FIELDS = ["at", "run", "event", "cause", "what"]
+
+
+def samples_file(plan: Plan) -> str:
+    return f"{plan.host.runbook_dir}/samples.tsv"
+
+
+def events_file(plan: Plan) -> str:
+    return f"{plan.host.runbook_dir}/sentinel-events.tsv"
+
+
+def propose_sentinel(mac: Mac) -> Proposal:
+    """Put the sentinel, its configuration and its plist on the Mac, and start it anew unless this very one runs."""
+    plan = mac.plan
+    folder, domain = plan.host.runbook_dir, plan.runtime.launchd_domain
+    plist = f"{plan.canary.plist.rpartition('/')[0]}/{plan.sentinel_label}.plist"
+    scripts = {
+        "sentinel.sh": script("sentinel.sh"),
+        "guard.sh": script("guard.sh"),
+        "revert_nginx.sh": script("reload_nginx.sh") + script("revert_nginx.sh"),
+    }
+    put = [_lay(f"$1/bin/{name}", text, 755 if name == "sentinel.sh" else 600) for name, text in scripts.items()]
+    put += [_lay("$1/sentinel.conf", config(plan, mac.ledger.run), 600), _lay("$4", _plist(plan), 644)]
+    return Proposal(
+        "start the sentinel",
+        f"# start the sentinel\numask 077\n{function('put_file')}changed=\n{''.join(put)}"
+        ': >"$1/drain.spare"\n'
+        'if [ -z "$changed" ] && launchctl print "$2/$3" 2>/dev/null | grep -q "^\tpid = "; then\n'
+        "    printf 'result\\tthere already\\n'\n"
+        "    return 0\n"
+        "fi\n"
+        'launchctl bootout "$2/$3" >/dev/null 2>&1\n'
+        "tries=0\n"
+        'until launchctl bootstrap "$2" "$4" >/dev/null 2>&1 || launchctl print "$2/$3" >/dev/null 2>&1; do\n'
+        '    tries=$((tries + 1)); [ "$tries" -lt 40 ] || return 1; sleep 0.5\n'
+        "done\n"
+        "tries=0\n"
+        'until [ -s "$1/samples.tsv" ]; do\n'
+        '    tries=$((tries + 1)); [ "$tries" -lt 100 ] || return 1; sleep 0.1\n'
+        "done\nprintf 'result\\tsampling\\n'\n",
+        args=(folder, domain, plan.sentinel_label, plist),
+        files={plist: ("", _plist(plan))},
+        commands=(f"launchctl bootstrap {domain} {plist}",),
+        undo=f"launchctl bootout {domain}/{plan.sentinel_label}; rm {plist}",
+    )
+
+
+def _lay(path: str, text: str, mode: int) -> str:
+    """Shell text that puts a file in place and notes in $changed that it was not there yet."""
+    return (
+        f"cat >\"{path}.next\" <<'END_OF_FILE'\n{text}END_OF_FILE\n"
+        f'said=$(put_file "{path}" {mode}) || return 1\n'
+        "case $said in *written*) changed=yes ;; esac\n"
+    )
+
+
+def propose_removal(mac: Mac) -> Proposal:
+    """Stop the sentinel and remove its plist; its samples stay until they are fetched."""
+    plan = mac.plan
+    plist = f"{plan.canary.plist.rpartition('/')[0]}/{plan.sentinel_label}.plist"
+    return Proposal(
+        "remove the sentinel",
+        script("stop_job.sh") + f"rm -f {sh(plist, lease_file(plan))}\n",
+        args=(plan.runtime.launchd_domain, plan.sentinel_label, "20"),
+        commands=(f"launchctl bootout {plan.runtime.launchd_domain}/{plan.sentinel_label}", f"rm {plist}"),
+        undo="run step 4 again",
+    )
+
+
+def config(plan: Plan, run: str) -> str:
+    """What sentinel.sh reads before each sample."""
+    lines = [
+        f"run={sh(run)}",
+        f"every_s={plan.observation.sample_every_s:g}",
+        f"samples={sh(samples_file(plan))}",
+        f"domain={sh(plan.runtime.launchd_domain)}",
+        *(f"{name}={sh(path)}" for name, path in _files(plan).items()),
+        f"canary={sh(plan.canary.address)}",
+        f"columns='{' '.join(str(1 + LOG_FIELDS.index(f)) for f in ('upstream_addr', 'upstream_status'))}'",
+        *_test(plan.thresholds, plan.observation.sample_every_s),
+    ]
+    lines += [sh("gateway", n, g.label, str(g.port), g.env_file) for n, g in plan.gateways.items()]
+    return "\n".join([*lines, ""])
+
+
+def _files(plan: Plan) -> dict[str, str]:
+    return {
+        "drain_file": plan.drain_file,
+        "lease": lease_file(plan),
+        "pending": plan.pending_dir,
+        "events": events_file(plan),
+        "guarded": f"{plan.host.runbook_dir}/guarded",
+        "slim_log": plan.nginx.slim_log,
+    }
+
+
+def _test(thresholds: Thresholds, every_s: float) -> list[str]:
+    """The judge's test of the error ratio in numbers, for as many starts as an observation has samples.
+
+    The sentinel never goes by the plain rule: nobody is there to look whether a point estimate means anything.
+    """
+    shares = (thresholds.error_ratio_pct, thresholds.healthy_error_ratio_pct, thresholds.confidence_pct)
+    bets = Bets.of(*(share / 100 for share in shares))
+    columns = (bets.share, bets.gain, bets.loss, bets.gain_healthy, bets.loss_healthy)
+    return [
+        f"bets='{';'.join(' '.join(f'{number:.9g}' for number in row) for row in zip(*columns, strict=True))}'",
+        f"needed={bets.needed:.9g}",
+        f"needed_stretch={bets.needed_of_stretch:.9g}",
+        f"starts={thresholds.observation_s / every_s:.0f}",
+        f"error_pct={thresholds.error_ratio_pct:g}",
+    ]
+
+
+def parse_events(content: bytes) -> pd.DataFrame:
+    """What the sentinel did by itself, a row each: at, run, event (drained or reverted), cause, what, all text."""
+    lines = content.decode(errors="replace").splitlines()
+    rows = [parts for line in lines if len(parts := line.split("\t", 4)) == 5]
+    return pd.DataFrame(rows, columns=EVENT_FIELDS)
+
+
+def parse_samples(content: bytes) -> pd.DataFrame:
+    """Samples as a table: at (aware UTC), gateway, pid, rss_mb, cpu_pct, ready (bool), ready_ms, backlog_jobs,
+    in_flight_count; what could not be measured is NaN. A torn last line is left out.
+    """
+    whole = content[: content.rfind(b"\n") + 1]
+    frame = pd.read_csv(
+        io.BytesIO(whole),
+        sep="\t",
+        names=SAMPLE_FIELDS,
+        dtype={"gateway": str},
+        on_bad_lines="skip",
+        encoding_errors="replace",
+    )
+    numbers = frame[SAMPLE_FIELDS[2:]].apply(pd.to_numeric, errors="coerce")
+    frame = frame.assign(
+        at=pd.to_datetime(frame["at"], utc=True, format=AT_FORMAT, errors="coerce"), **{c: numbers[c] for c in numbers}
+    )
+    frame = frame[frame["at"].notna() & frame["gateway"].isin(["primary", "canary"])]
+    return frame.assign(rss_mb=frame["rss_kb"] / 1024, ready=frame["ready_status"] == 200).drop(
+        columns=["rss_kb", "ready_status"]
+    )
+
+
+def _plist(plan: Plan) -> str:
+    folder = plan.host.runbook_dir
+    return plistlib.dumps(
+        {
+            "Label": plan.sentinel_label,
+            "ProgramArguments": ["/bin/sh", f"{folder}/bin/sentinel.sh", f"{folder}/sentinel.conf"],
+            "RunAtLoad": True,
+            "KeepAlive": True,
+            "StandardErrorPath": f"{folder}/sentinel.log",
+            "StandardOutPath": f"{folder}/sentinel.log",
+        }
+    ).decode()
