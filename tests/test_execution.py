@@ -19,9 +19,9 @@ import nbformat
 import psutil
 import pytest
 
+from runbook_lib.execution import kernels, record
 from runbook_lib.execution.engine import say_once, warm_kernel
-from runbook_lib.execution.execute import execute, kernels, record
-from runbook_lib.execution.execute import execute as execution
+from runbook_lib.execution.execute import execute, stoppable
 from runbook_lib.execution.kernels import SHARED
 
 RUNNER = """
@@ -294,7 +294,7 @@ def test_a_cell_that_will_not_stop_is_killed_in_every_thread(desk: Path, monkeyp
     stopper.start()
     with (
         pytest.raises(SystemExit) as stopped,
-        execution.stoppable(),
+        stoppable(),
         ThreadPoolExecutor(2) as pool,
     ):
         list(pool.map(lambda name: execute(name, {}, desk / "out"), ("left", "right")))
