@@ -386,7 +386,8 @@ class Loads(HTMLParser):
 
 
 def test_the_page_needs_no_network(desk: Path) -> None:
-    draw = "from matplotlib.figure import Figure\nfrom runbook_lib import report\nfigure = Figure()\nfigure.subplots()"
+    imports = "from matplotlib.figure import Figure\nfrom runbook_lib.show import report\n"
+    draw = f"{imports}figure = Figure()\nfigure.subplots()"
     error, _, _ = run(desk, draw, "report.picture(figure, 'a picture')", "import pandas\npandas.DataFrame({'a': [1]})")
     assert error == ""
     page = (desk / "out" / "one.html").read_text()
