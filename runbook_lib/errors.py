@@ -26,6 +26,12 @@ class RunbookError(Exception):
     exit_code = 1
 
 
+def exit_code_of(said: str) -> int:
+    """The exit code of an error that a notebook ended with, as `Name: what happened`; 1 for any other exception."""
+    kind = globals().get(said.partition(":")[0])
+    return kind.exit_code if isinstance(kind, type) and issubclass(kind, RunbookError) else 1
+
+
 class PlanError(RunbookError):
     """All mistakes of one parameters file at once; `mistakes` holds a sentence each."""
 

@@ -388,3 +388,11 @@ def test_every_file_says_what_it_is() -> None:
 def test_the_readme_draws_these_floors() -> None:
     """A drawing that lies is worse than none."""
     assert FLOORS.strip() in (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [("ConnectionLost: hk: gone", 3), ("StepFailed: x", 1), ("PlanError: x", 2), ("ZeroDivisionError: x", 1)],
+)
+def test_an_error_that_ended_a_notebook_keeps_its_exit_code(said: str, code: int) -> None:
+    assert errors.exit_code_of(said) == code

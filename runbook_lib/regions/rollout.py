@@ -14,7 +14,7 @@ import yaml
 
 from runbook_lib import gates, notifications, parameters
 from runbook_lib.actions import drain, unlock
-from runbook_lib.errors import EvidenceError, GateWaiting, HostError, StepNotReady
+from runbook_lib.errors import EvidenceError, GateWaiting, HostError, StepNotReady, exit_code_of
 from runbook_lib.execution.execute import execute
 from runbook_lib.execution.notebooks import check_notebooks
 from runbook_lib.mac import Mac
@@ -121,9 +121,10 @@ def run_step(region: str, name: str, given: Mapping[str, Any], say: Say) -> Outc
         run = Run.start(region)
     error = execute(name, given, run.directory)
     answer = run.answer(name)
-    verdict = Answer(answer) if answer else Answer.FAIL if error else Answer.INCONCLUSIVE
+    not_asked = not error or exit_code_of(error) == EXIT_CODES[Answer.INCONCLUSIVE]
+    verdict = Answer(answer) if answer else Answer.INCONCLUSIVE if not_asked else Answer.FAIL
     if error and verdict is Answer.PASS:
-        verdict = Answer.FAIL
+        verdict = Answer.INCONCLUSIVE if not_asked else Answer.FAIL
     if error and not answer and name in STEPS[MANAGED_FROM:] and _has_acted(run, name):
         error += f"; {_drained_after_death(region, name)}"
     if error and not answer:
