@@ -155,12 +155,13 @@ class ObservationSection(Section):
 class LeaseSection(Section):
     """How long the Mac waits for an operator who is silent before it helps itself.
 
-    A lease that lapses drains the canary: `attended_s` while a step runs, `unattended_s` once a step is over and
-    somebody has to answer. A change of nginx that is not confirmed within `confirm_s` is taken back.
+    A lease that lapses drains the canary: `attended_s` while a step runs; once it is over, the length of an
+    observation and `answer_s` for somebody to answer. A change of nginx that is not confirmed within `confirm_s` is
+    taken back.
     """
 
     attended_s: Seconds = 600
-    unattended_s: Seconds = 216_000
+    answer_s: Seconds = 43_200
     confirm_s: Seconds = 120
 
 
@@ -264,6 +265,11 @@ class Plan(Section):
     @property
     def is_practice(self) -> bool:
         return self.host.practice_mac is not None
+
+    @property
+    def unattended_s(self) -> float:
+        """How long a canary with traffic is left to the sentinel."""
+        return self.observation.observe_s + self.lease.answer_s
 
     @property
     def sentinel_label(self) -> str:

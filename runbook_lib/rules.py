@@ -210,19 +210,12 @@ def _samples(plan: Plan) -> Iterator[Mistake]:
 
 
 def _leases(plan: Plan) -> Iterator[Mistake]:
-    attended_s, unattended_s, confirm_s = plan.lease.attended_s, plan.lease.unattended_s, plan.lease.confirm_s
-    every_s, observe_s = plan.observation.sample_every_s, plan.observation.observe_s
+    attended_s, confirm_s, every_s = plan.lease.attended_s, plan.lease.confirm_s, plan.observation.sample_every_s
     if attended_s < 4 * every_s:
         yield (
             ("lease", "attended_s"),
             f"{attended_s:g} s is less than four samples of the sentinel ({every_s:g} s each); "
             f"write at least {4 * every_s:g}, e.g. 600",
-        )
-    if unattended_s <= observe_s:
-        yield (
-            ("lease", "unattended_s"),
-            f"{unattended_s:g} s lapses within the observation of {observe_s:g} s; write more, e.g. "
-            f"{observe_s + observe_s / 4:g}",
         )
     if confirm_s < SLOWEST_CHANGE_S:
         yield (

@@ -169,7 +169,7 @@ class Step:
         if self.name == STEPS[-1] and verdict.answer is Answer.PASS:
             apply(self.mac, propose_release(self.mac))
         elif verdict.answer is not Answer.FAIL and self.name in STEPS and weight and weight["detail"]["weight_pct"]:
-            apply(self.mac, propose_lease(self.mac, self.plan.lease.unattended_s))
+            apply(self.mac, propose_lease(self.mac, self.plan.unattended_s))
         release(self.mac)
 
 

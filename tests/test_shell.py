@@ -81,7 +81,8 @@ GNU_ONLY = [
     (START + r"xargs\s+-[A-Za-z]*[dar]\b", "xargs -r rm"),
     (START + r"find\s.*-(?:printf|executable|readable|regextype)", "find . -printf %p"),
     (START + r"echo\s+-[neE]", "echo -n x"),
-    (START + r"(?:local|declare|typeset|source|function|pushd|popd|shopt)\s", "local x=1"),
+    (START + r"(?:local|declare|typeset|source|pushd|popd|shopt)\s", "local x=1"),
+    (START + r"function\s+\w+\s*(?:\(\s*\))?\s*\{", "function f {"),
     (r"\[\[|<<<|\$'|&>|\$\{\w+(?:,,|\^\^|//|:\d)|\bpipefail\b|<\(", "[[ -e x ]]"),
     (r"\[\s[^]]*\s==\s", '[ "$a" == b ]'),
     (START + r"awk\s.*(?:strftime|systime|gensub|PROCINFO)\b", "awk '{ print systime() }'"),
@@ -412,7 +413,7 @@ def gateway_port() -> Iterator[int]:
 def test_the_sentinel_samples(shell: str, tmp_path: Path, launchctl: Callable[[], Path], gateway_port: int) -> None:
     """One line a gateway: a running one with all it has, an unknown one with what could not be measured left empty."""
     bin, samples = launchctl(), tmp_path / "samples.tsv"
-    for name in ("sentinel.sh", "with-env.sh"):
+    for name in ("sentinel.sh", "guard.sh", "with-env.sh"):
         shutil.copy(LIBRARY / "onmac" / name, tmp_path)
     env_file = put(tmp_path / "g.env", "OPENCLAW_GATEWAY_TOKEN='t o'\n", 0o600)
     with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -420,6 +421,7 @@ def test_the_sentinel_samples(shell: str, tmp_path: Path, launchctl: Callable[[]
     config = put(
         tmp_path / "sentinel.conf",
         f"every_s=60\nsamples='{samples}'\ndomain=gui/501\n"
+        f"pending='{tmp_path}/p' lease='{tmp_path}/l' drain_file='{tmp_path}/d' guarded='{tmp_path}/g'\n"
         f"gateway primary known {gateway_port} '{env_file}'\ngateway canary unknown {no_port} '{env_file}'\n",
     )
     words = [*SHELLS[shell], str(tmp_path / "sentinel.sh"), str(config)]
