@@ -19,6 +19,7 @@ from runbook_lib.steps.collect import collect_events, collect_log, collect_sampl
 from runbook_lib.thresholds import Thresholds
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
 
+SHARE = "canary share"  # of a drained canary it is zero, and says nothing more
 NOT_READY_SAMPLES = 3  # in a row: one slow answer is not an outage, three are
 
 BESIDE_PRIMARY = ("primary 5xx", "primary connect p95", "canary header p95")
@@ -159,7 +160,8 @@ def judge(plan: Plan, seen: Observation) -> list[Check]:
         samples_count=len(seen.samples),
     )
     drained = [Check("canary drained", Answer.FAIL, f"the canary was drained meanwhile: {seen.drained}", Hop.CANARY)]
-    return [*(drained if seen.drained else []), long_enough, *judge_evidence(seen, plan.thresholds)]
+    checks = [long_enough, *judge_evidence(seen, plan.thresholds)]
+    return [*drained, *(c for c in checks if c.name != SHARE)] if seen.drained else checks
 
 
 def judge_evidence(seen: Observation, thresholds: Thresholds) -> list[Check]:
