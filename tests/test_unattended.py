@@ -189,6 +189,7 @@ def test_a_runner_killed_at_any_moment_leaves_a_canary_that_is_drained(mac: Mac,
     took_s = []
     for _ in range(20):
         undrain(mac, "again")
+        release(mac)
         with runner(mac, canary) as process:
             time.sleep(rng.uniform(0, LEASE_S))
             process.kill()
