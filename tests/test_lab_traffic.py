@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
+import ssl
 import time
 from collections import Counter
 from pathlib import Path
@@ -50,14 +52,15 @@ def test_counts_conserve_and_agree_with_nginx(lab: PracticeMac) -> None:
     assert 0.02 < paths["/hooks/stripe"] / len(seen) < 0.09
 
 
-def test_what_nobody_answers_is_counted_too(lab: PracticeMac, tmp_path: Path) -> None:
-    import ssl
-
+def test_what_nobody_answers_is_counted_too(tmp_path: Path) -> None:
     provider = Provider("localhost", "t", "g", "s", dice=random.Random(1))
-    nobody = traffic.Traffic(provider, lab.ports.canary + 1, ssl.create_default_context(), tmp_path / "counts")
-    asyncio.run(nobody.run(rate=50, for_s=0.5))
+    with socket.socket() as closed:  # bound, so that nobody else takes the port, and not listening
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        nobody = traffic.Traffic(provider, port, ssl.create_default_context(), tmp_path / "counts")
+        asyncio.run(nobody.run(rate=50, for_s=0.5))
     assert nobody.statuses == {"refused": nobody.sent}
-    assert nobody.sent == 25
+    assert 20 <= nobody.sent <= 25, "a stall of the machine costs a few, and never doubles them"
 
 
 def test_it_ends_by_itself(lab: PracticeMac) -> None:
