@@ -39,7 +39,7 @@ def _apply_one(mac: Mac, proposal: Proposal) -> dict[str, Any]:
             _record_weight(mac, proposal)
         return {}
     with mac.ledger.change(proposal.what, undo=proposal.undo, hashes=_hashes(proposal), **proposal.facts) as change:
-        _keep_texts(mac, proposal)
+        _keep_texts(mac, proposal, change.seq)
         done = _carry_out(mac, proposal)
         fields = done.fields()
         change.effect(
@@ -172,16 +172,15 @@ def _send(mac: Mac, text: str, *args: str, timeout_s: float | None = None) -> Co
     return mac.host.change(text, *args, timeout_s=timeout_s)
 
 
-def _keep_texts(mac: Mac, proposal: Proposal) -> None:
+def _keep_texts(mac: Mac, proposal: Proposal, seq: int) -> None:
     """Keep each file as it was and as it is to be with the run's evidence, secrets as references."""
-    intent = mac.ledger.last("intent")
     folder = mac.ledger.path.parent / "evidence" / mac.ledger.step / "changes"
     texts = {path: list(map(mac.vault.redact, pair)) for path, pair in proposal.files.items()}
-    if texts and intent:
+    if texts:
         folder.mkdir(parents=True, exist_ok=True)
         kept = {path: {"before": before, "after": after} for path, (before, after) in texts.items()}
         content = json.dumps({"what": proposal.what, "files": kept}, indent=1, ensure_ascii=False)
-        write_whole(folder / f"{intent['seq']:04d}.json", content)
+        write_whole(folder / f"{seq:04d}.json", content)
 
 
 def _hashes(proposal: Proposal) -> dict[str, Iterable[str]]:

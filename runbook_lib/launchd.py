@@ -21,7 +21,6 @@ SHAPES = (
 )
 OWN_KEYS = {"Label", "ProgramArguments", "EnvironmentVariables", "WorkingDirectory", "Comment"}
 OWN_KEYS |= {"StandardOutPath", "StandardErrorPath", "LimitLoadToSessionType"}
-NOT_LOADED = 113  # `launchctl print`: Could not find service
 
 
 @dataclass(frozen=True)

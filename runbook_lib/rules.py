@@ -16,7 +16,6 @@ SLICE_PCT = (5.0, 12.0)  # article: "keep canary weight at 5-12% of requests for
 STEP_PCT = 10.0  # article: "raise in 10% steps only when error budgets stay green"
 OBSERVE_S = 48 * 3600  # article: checklist step 7
 BROWSER_SPACING = 120  # OpenClaw's docs: browser control is base+2, CDP base+11 to +110
-GATEWAY_KEEPALIVE_S = 5  # OpenClaw closes an idle connection after 5 s
 SLOWEST_CHANGE_S = 15  # two reloads of at most 5 s each, and the way there
 HOOK_QUEUE_S = 15  # a hook waits up to 15 s for one of 8 places
 GATEWAY_TOKEN = "OPENCLAW_GATEWAY_TOKEN"

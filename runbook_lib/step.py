@@ -274,9 +274,10 @@ def has_passed(run: Run, name: str) -> bool:
         return False
     if name not in (RAISED, OBSERVED):
         return True
-    verdicts = [e["seq"] for e in run.ledger().events("verdict", step=name)]
-    raised = [e["seq"] for e in run.ledger().events("verdict", step=RAISED) if e["seq"] <= verdicts[-1]]
-    drains = [e for e in run.ledger().events("drained") if e["seq"] > max(raised, default=0)]
+    events = run.ledger().events("verdict", "drained")
+    judged = max(e["seq"] for e in events if e["event"] == "verdict" and e["step"] == name)
+    raised = [e["seq"] for e in events if e["event"] == "verdict" and e["step"] == RAISED and e["seq"] <= judged]
+    drains = [e for e in events if e["event"] == "drained" and e["seq"] > max(raised, default=0)]
     if name == RAISED:
         return not drains
     return all(e["detail"].get("cause") in FORGIVEN for e in drains)

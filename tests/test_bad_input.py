@@ -7,29 +7,20 @@ from __future__ import annotations
 
 import gzip
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_process import command
 
-from runbook_lib import cli, parameters
+from runbook_lib import parameters
 from runbook_lib.launchd import lint_plist, render_plist
 from runbook_lib.steps.sentinel import SAMPLE_FIELDS, parse_samples
 
 PROJECT = Path(__file__).parents[1]
 WHOLE_GZ = gzip.compress(b"no line of any access log\n" * 1000)
 SAMPLE = b"2026-09-06T12:00:00Z\tprimary\t812\t204800\t3.1\t200\t4\t0\t1\n"
-
-
-def command(capsys: pytest.CaptureFixture[str], folder: Path, *words: str) -> tuple[int, str]:
-    """The console script, in this process: its exit code and all that it wrote."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["rollout", *words])
-        cli.main()
-    return int(ended.value.code or 0), "".join(capsys.readouterr())
 
 
 LOGS: dict[str, tuple[bytes | None, str]] = {

@@ -61,16 +61,6 @@ def test_the_answer_of_a_step_is_the_last_and_opening_it_again_takes_it_back() -
     assert run.answer("06_raise_weight") == ""
 
 
-def test_the_last_proven_change() -> None:
-    run = Run.start("hk")
-    for what in ("set the weight to 5 %", "other", "set the weight to 8 %"):
-        run.ledger().append("verified", what)
-    run.ledger().append("failed", "set the weight to 18 %")
-    last = run.last_verified("set the weight")
-    assert last and last["what"] == "set the weight to 8 %"
-    assert run.last_verified("nothing") is None
-
-
 def test_tables_facts_and_texts_are_kept_by_step() -> None:
     run = Run.start("hk")
     path = run.keep_table("03_validate", "lints", pd.DataFrame({"a": [1], "b": ["ü"]}))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from in_process import command
 
-from runbook_lib import cli, parameters
+from runbook_lib import parameters
 from runbook_lib.errors import PlanError
 
 PROJECT = Path(__file__).parents[1]
@@ -426,15 +426,6 @@ def a_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         return make_place(folder, patch)
-
-
-def command(capsys: pytest.CaptureFixture[str], folder: Path, *words: str) -> tuple[int, str]:
-    """The console script, in this process: its exit code and all that it wrote."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["rollout", *words])
-        cli.main()
-    return int(ended.value.code or 0), "".join(capsys.readouterr())
 
 
 @settings(

@@ -110,9 +110,9 @@ class RatioRule:
     rule: Rule = "error_ratio"
 
 
-def watch(series: Series, thresholds: Thresholds, window_s: int) -> Excess:
+def watch(series: Series, thresholds: Thresholds) -> Excess:
     """The stretch that is certainly over the error ratio, if there is one; see statistics.excess."""
-    recent = series.last(window_s)
+    recent = series.last(thresholds.error_window_s)
     horizon = max(thresholds.observation_s, series.elapsed_s)
     expected_count = series.trials_count / max(series.elapsed_s, 1) * horizon
     return excess(
@@ -130,9 +130,12 @@ def over_stretch(series: Series, thresholds: Thresholds) -> Series:
     """The stretch that makes judge_ratio fail: the certain one, or the worst window of the plain rule."""
     if "error_ratio" in thresholds.plain_rules:
         return series.worst(thresholds.error_window_s)
-    found = watch(series, thresholds, thresholds.error_window_s)
-    if found.certain_at is None:
-        return series
+    found = watch(series, thresholds)
+    return series if found.certain_at is None else certain_stretch(series, found)
+
+
+def certain_stretch(series: Series, found: Excess) -> Series:
+    """From where the excess began to where it became certain."""
     return series.between(int(series.ticks[found.since]), int(series.ticks[found.certain_at]))
 
 
@@ -170,9 +173,9 @@ def judge_ratio(rule: RatioRule, series: Series, hop: Hop, thresholds: Threshold
             worst,
             f"{worst.text(rule.noun)} in the worst {minutes(window_s)}, {compared} {limit} {PLAIN}",
         )
-    found = watch(series, thresholds, window_s)
+    found = watch(series, thresholds)
     if found.certain_at is not None:
-        stretch = over_stretch(series, thresholds)
+        stretch = certain_stretch(series, found)
         decided_at = clock(int(stretch.ticks[-1]) + 1, series.tick_s)
         return check(
             Answer.FAIL,

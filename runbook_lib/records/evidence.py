@@ -23,7 +23,7 @@ import pandas as pd
 
 from runbook_lib.errors import EvidenceError
 from runbook_lib.parameters import project_root
-from runbook_lib.records.ledger import Event, Ledger
+from runbook_lib.records.ledger import Ledger
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,6 @@ class Run:
             return json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             raise EvidenceError(f"{path} is not JSON; it was edited or damaged, run step {step} again") from None
-
-    def last_verified(self, what: str) -> Event | None:
-        """The last proven change whose title starts with `what`."""
-        return next((e for e in reversed(self.ledger().events("verified")) if e["what"].startswith(what)), None)
 
 
 def runs(region: str) -> list[Run]:

@@ -102,17 +102,19 @@ class Ledger:
 
         The block itself says `effect` and `verified`.
         """
-        self.append("intent", what, **detail)
+        intent = self.append("intent", what, **detail)
         try:
-            yield Change(self, what)
+            yield Change(self, what, intent["seq"])
         except BaseException as error:
             self.append("failed", what, error=f"{type(error).__name__}: {error}")
             raise
 
 
 class Change:
-    def __init__(self, ledger: Ledger, what: str) -> None:
-        self._ledger, self._what = ledger, what
+    """A change under way; `seq` is its intent's."""
+
+    def __init__(self, ledger: Ledger, what: str, seq: int) -> None:
+        self._ledger, self._what, self.seq = ledger, what, seq
 
     def effect(self, **detail: Any) -> None:
         self._ledger.append("effect", self._what, **detail)

@@ -85,7 +85,7 @@ def _run_alone(plan: Plan, say: Say, through: int, dry_run: bool, before_step: S
         if waiting := _at_gate(plan, name, say):
             return waiting
         before_step(name)
-        outcome = run_step(region, name, given, say)
+        outcome = run_step(plan, name, given, say)
         if outcome.answer is not Answer.PASS or name == STEPS[-1]:
             break
     return outcome
@@ -113,9 +113,9 @@ def alone(region: str) -> Iterator[None]:
         yield
 
 
-def run_step(region: str, name: str, given: Mapping[str, Any], say: Say) -> Outcome:
+def run_step(plan: Plan, name: str, given: Mapping[str, Any], say: Say) -> Outcome:
     """Execute one notebook for a region and say how it ended."""
-    started = time.monotonic()
+    region, started = plan.region, time.monotonic()
     run = Run.current(region)
     if run is None or (run.is_closed and name not in BESIDE):
         run = Run.start(region)
@@ -129,7 +129,7 @@ def run_step(region: str, name: str, given: Mapping[str, Any], say: Say) -> Outc
         error += f"; {_drained_after_death(region, name)}"
     if error and not answer:
         run.ledger(name).append("failed", "no verdict", error=error)  # or it would run for ever in every table
-    _tell(parameters.load(region), run, say)  # before the seal, which holds who was told
+    _tell(plan, run, say)  # before the seal, which holds who was told
     try:
         file_away(run)
     except EvidenceError as refused:
@@ -209,9 +209,9 @@ def break_lock(region: str, why: str) -> str:
 
 def roll_back(region: str, say: Say) -> Outcome:
     """The rollback notebook for a region's current run."""
-    parameters.load(region)
+    plan = parameters.load(region)
     check_notebooks(["rollback"])
-    return run_step(region, "rollback", _sections(region), say)
+    return run_step(plan, "rollback", _sections(region), say)
 
 
 def _run_dry(region: str, given: Mapping[str, Any], say: Say, through: int, before_step: Say) -> Outcome:

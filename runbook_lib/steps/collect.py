@@ -32,7 +32,7 @@ def collect_log(mac: Mac, run: Run) -> LogCounts:
     counted = int(kept.stem.partition("-")[2]) if kept else 0
     counts = LogCounts.load(kept) if kept else _read_counts(mac.plan, [b""])
     if counted < len(slices):
-        counts = counts.merge(_read_counts(mac.plan, [gzip.decompress(path.read_bytes()) for path in slices[counted:]]))
+        counts = counts.merge(_read_counts(mac.plan, _contents(slices[counted:])))
         write_whole(folder / f"counts-{len(slices):05d}.bin", counts.to_bytes())
         if kept:
             kept.unlink()
@@ -72,14 +72,13 @@ def _wait(mac: Mac, wait_s: float, stay: Callable[[], None]) -> None:
 
 def collect_samples(mac: Mac, run: Run) -> pd.DataFrame:
     """Fetch the new samples, keep them with the run, and answer all so far; columns as in sentinel.parse_samples."""
-    for _ in _fetch(mac, run, sentinel.samples_file(mac.plan), "samples"):
-        pass
+    _fetch(mac, run, sentinel.samples_file(mac.plan), "samples")
     return read_samples(run.slices("samples"))
 
 
 def read_samples(slices: list[Path]) -> pd.DataFrame:
     """The samples in slices that were kept; columns as in sentinel.parse_samples."""
-    return sentinel.parse_samples(b"".join(gzip.decompress(path.read_bytes()) for path in slices))
+    return sentinel.parse_samples(b"".join(_contents(slices)))
 
 
 def collect_events(mac: Mac, run: Run) -> int:
@@ -88,8 +87,7 @@ def collect_events(mac: Mac, run: Run) -> int:
     Each is written once, whenever this was interrupted: the ledger says how many of the kept lines it has.
     """
     _fetch(mac, run, sentinel.events_file(mac.plan), "sentinel")
-    content = b"".join(gzip.decompress(path.read_bytes()) for path in run.slices("sentinel"))
-    done = sentinel.parse_events(content).query("run == @run.name")
+    done = sentinel.parse_events(b"".join(_contents(run.slices("sentinel")))).query("run == @run.name")
     new = done.iloc[len(run.ledger().events("drained", "reverted", step="sentinel")) :]
     for row in new.to_dict("records"):
         run.ledger("sentinel").append(row["event"], row["what"], cause=row["cause"], why=row["what"], at_mac=row["at"])
@@ -98,7 +96,11 @@ def collect_events(mac: Mac, run: Run) -> int:
 
 def read_slice(path: Path, plan: Plan) -> LogCounts:
     """The counts of one slice of the log that was kept."""
-    return _read_counts(plan, [gzip.decompress(path.read_bytes())])
+    return _read_counts(plan, _contents([path]))
+
+
+def _contents(slices: list[Path]) -> list[bytes]:
+    return [gzip.decompress(path.read_bytes()) for path in slices]
 
 
 def _read_counts(plan: Plan, sources: list[bytes]) -> LogCounts:
@@ -106,8 +108,8 @@ def _read_counts(plan: Plan, sources: list[bytes]) -> LogCounts:
     return accesslog.read(sources, upstreams=plan.upstreams, window_s=window_s)
 
 
-def _fetch(mac: Mac, run: Run, path: str, kind: str) -> list[bytes]:
-    """The new whole lines of a rotated file, oldest first, each slice kept before the cursor moves past it."""
+def _fetch(mac: Mac, run: Run, path: str, kind: str) -> None:
+    """Keep the new whole lines of a rotated file, oldest first, each slice before the cursor moves past it."""
     folder = run.directory / "evidence" / kind
     folder.mkdir(parents=True, exist_ok=True)
     cursor = _cursor(folder)
@@ -119,22 +121,19 @@ def _fetch(mac: Mac, run: Run, path: str, kind: str) -> list[bytes]:
         run.ledger("").append(
             "lost_lines", f"{path} was rotated away before it was read", offset=cursor and cursor.offset
         )
-    slices = []
     for fetch in plan.fetches:
         content = mac.host.read(fetch.file.path) if fetch.file.is_gz else mac.host.read(fetch.file.path, fetch.start)
         content = gzip.decompress(content)[fetch.start :] if fetch.file.is_gz else content
         whole = content[: content.rfind(b"\n") + 1]
         if not whole:
             continue
-        slices.append(whole)
-        number = len(list(folder.glob("*.tsv.gz"))) + 1
+        number = len(run.slices(kind)) + 1
         write_whole(folder / f"{number:05d}.tsv.gz", gzip.compress(whole, mtime=0))
         file = fetch.file
         reached = Cursor(
             file.device, file.inode, fetch.start + len(whole), file.head_sha256, file.head_bytes, file.modified_s
         )
         write_whole(folder / "cursor.json", json.dumps(asdict(reached)))
-    return slices
 
 
 def _cursor(folder: Path) -> Cursor | None:

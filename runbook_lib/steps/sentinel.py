@@ -40,7 +40,7 @@ def propose_sentinel(mac: Mac) -> Proposal:
     """Put the sentinel, its configuration and its plist on the Mac, and start it anew unless this very one runs."""
     plan = mac.plan
     folder, domain = plan.host.runbook_dir, plan.runtime.launchd_domain
-    plist = f"{plan.canary.plist.rpartition('/')[0]}/{plan.sentinel_label}.plist"
+    plist = _plist_file(plan)
     scripts = {
         "sentinel.sh": script("sentinel.sh"),
         "guard.sh": script("guard.sh"),
@@ -84,7 +84,7 @@ def _lay(path: str, text: str, mode: int) -> str:
 def propose_removal(mac: Mac) -> Proposal:
     """Stop the sentinel and remove its plist; its samples stay until they are fetched."""
     plan = mac.plan
-    plist = f"{plan.canary.plist.rpartition('/')[0]}/{plan.sentinel_label}.plist"
+    plist = _plist_file(plan)
     return Proposal(
         "remove the sentinel",
         script("stop_job.sh") + f"rm -f {sh(plist, lease_file(plan))}\n",
@@ -166,6 +166,10 @@ def parse_samples(content: bytes) -> pd.DataFrame:
     return frame.assign(rss_mb=frame["rss_kb"] / 1024, ready=frame["ready_status"] == 200).drop(
         columns=["rss_kb", "ready_status"]
     )
+
+
+def _plist_file(plan: Plan) -> str:
+    return f"{plan.canary.plist.rpartition('/')[0]}/{plan.sentinel_label}.plist"
 
 
 def _plist(plan: Plan) -> str:

@@ -15,16 +15,13 @@ def deliveries(mac: Mac, copy: str) -> list[Delivery]:
     """Every recorded webhook, signed; the same `copy` of the same run has the same idempotency keys."""
     section = mac.plan.webhooks
     secrets = (section.hooks_token, section.github_secret, section.stripe_secret)
-    run_id = mac.ledger.path.parent.name
     hooks_token, github_secret, stripe_secret = (mac.vault.resolve(reference).value for reference in secrets)
-    return webhooks.deliveries(run_id, hooks_token, github_secret, stripe_secret, copy)
+    return webhooks.deliveries(mac.ledger.run, hooks_token, github_secret, stripe_secret, copy)
 
 
 def forged(mac: Mac, copy: str) -> list[Delivery]:
     """The same webhooks with signatures nobody's secret made."""
-    return webhooks.forged(
-        f"{mac.ledger.path.parent.name}-{copy}", mac.vault.resolve(mac.plan.webhooks.hooks_token).value
-    )
+    return webhooks.forged(f"{mac.ledger.run}-{copy}", mac.vault.resolve(mac.plan.webhooks.hooks_token).value)
 
 
 def together(*answers: pd.DataFrame) -> pd.DataFrame:
