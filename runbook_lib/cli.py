@@ -144,6 +144,15 @@ def watch(
 
 
 @app.command()
+def remind(regions: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    """Tell people of leases about to lapse, and of what the sentinels did by themselves; for a timer."""
+    from runbook_lib.regions.remind import remind as remind_of
+
+    for region in regions or known_regions():
+        say(remind_of(region))
+
+
+@app.command()
 def drain(region: str, why: Annotated[str, typer.Option(help="goes into the ledger")] = "by hand") -> None:
     """The canary at zero now: one file on the Mac, no reload, no notebook."""
     from runbook_lib.regions import rollout

@@ -28,13 +28,18 @@ from runbook_lib.vault import Vault
 PROJECT = Path(__file__).parents[1]
 
 
-def plan_of(lab: PracticeMac, **sections: dict[str, Any]) -> Plan:
+def values_of(lab: PracticeMac, **sections: dict[str, Any]) -> dict[str, Any]:
     """parameters/lab.yaml for this practice Mac, with some keys of some sections set."""
     values = yaml.safe_load((PROJECT / "parameters/lab.yaml").read_text(encoding="utf-8"))
     values["host"] = {"practice_mac": str(lab.layout.yaml)}
     for section, keys in sections.items():
         values[section] = {**values.get(section, {}), **keys}
-    return parameters.build(values, "parameters/lab.yaml")
+    return dict(values)
+
+
+def plan_of(lab: PracticeMac, **sections: dict[str, Any]) -> Plan:
+    """The plan of values_of."""
+    return parameters.build(values_of(lab, **sections), "parameters/lab.yaml")
 
 
 def connected(plan: Plan, folder: Path, shell: str = "/bin/sh") -> Mac:

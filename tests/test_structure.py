@@ -21,7 +21,7 @@ LIBRARY = PROJECT / "runbook_lib"
 FLOORS = """
 cli                                                          the verbs people type
 lab.demo                                                     a whole rollout on the practice Mac
-live waves watch > status workers                            several regions: who goes when, where, how far they are
+live remind waves watch > status workers                     several regions: who goes when, where, how far they are
 rollout > filing postmortem > step execute board > page engine > record kernels notebooks zygote
                                                              which step may run, how one runs, what it leaves
 verify > replays > kept                                      every verdict once more, from what was kept

@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from lab_fixture import start_canary, until
-from mac_fixture import connected, plan_of
+from mac_fixture import connected, plan_of, values_of
 
 from runbook_lib.actions import apply, drain, release, undrain, unlock
 from runbook_lib.errors import HostLocked
@@ -23,6 +24,7 @@ from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.mac import Mac
 from runbook_lib.probes import probe_lock, probe_pulse
 from runbook_lib.records.evidence import Run
+from runbook_lib.regions.remind import remind
 from runbook_lib.steps.collect import collect_events
 from runbook_lib.steps.lease import held_until, propose_lease, propose_release
 from runbook_lib.steps.sentinel import propose_removal, propose_sentinel
@@ -74,6 +76,27 @@ def test_a_lease_that_lapses_drains_and_is_told_of_in_the_ledger_once(mac: Mac) 
     event = mac.ledger.last("drained")
     assert event is not None
     assert (event["step"], event["detail"]["cause"]) == ("sentinel", "lease")
+
+
+def test_people_hear_of_a_lease_that_ends_and_of_the_drain_once_each(
+    mac: Mac, canary: PracticeMac, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    for folder in ("notebooks", "parameters", "outputs/lab"):
+        (project / folder).mkdir(parents=True)
+    (project / "parameters/lab.yaml").write_text(yaml.safe_dump(values_of(canary)))
+    (project / "outputs/lab" / mac.ledger.run).symlink_to(tmp_path)
+    (project / "outputs/lab/current").write_text(mac.ledger.run)
+    monkeypatch.chdir(project)
+    assert "no lease is held" in remind("lab")
+    apply(mac, propose_lease(mac, LEASE_S))
+    for _ in range(2):
+        assert "the lease holds until" in remind("lab")
+    assert len(mac.ledger.events("lease_ending")) == 1
+    until(lambda: drained(mac), within_s=LEASE_S + LOOK_S + 5)
+    for _ in range(2):
+        assert remind("lab") == "lab: the canary is drained"
+    assert [e["detail"]["cause"] for e in mac.ledger.events("drained", step="sentinel")] == ["lease"]
 
 
 def test_a_sentinel_that_runs_already_is_not_started_again(mac: Mac, canary: PracticeMac) -> None:
