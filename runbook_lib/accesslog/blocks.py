@@ -13,23 +13,17 @@ from runbook_lib.accesslog.names import LEARNED_COUNT, NONE, OTHER, TARGETS, Nam
 from runbook_lib.accesslog.rows import LATEST_MS, TIMES, Rows, Singles
 
 
-def rows_of(blocks: Sequence[Block], log: LogFormat, reader: LineReader, names: Names) -> tuple[Rows, Singles]:
-    """The rows of all lines of some blocks, and how their lines fared."""
-    parts: list[Rows] = []
-    lines: list[bytes] = []
-    regular_count = 0
-    for block in blocks:
-        located = log.locate(block)
-        rows, slow = _regular(block, log, located.columns, names)
-        lines += lines_in(block, (located.lines[0][slow], located.lines[1][slow])) + lines_in(block, located.odd)
-        regular_count += len(slow) - int(slow.sum())
-        parts.append(rows)
+def rows_of(block: Block, log: LogFormat, reader: LineReader, names: Names) -> tuple[Rows, Singles]:
+    """The rows of all lines of a block, and how its lines fared."""
+    located = log.locate(block)
+    rows, slow = _regular(block, log, located.columns, names)
+    lines = lines_in(block, (located.lines[0][slow], located.lines[1][slow])) + lines_in(block, located.odd)
     singles = Singles()
     if lines:
         single, singles = rows_of_lines(lines, reader, names)
-        parts.append(single)
-    singles.regular_count = regular_count
-    return Rows.joined(parts), singles
+        rows = Rows.joined([rows, single])
+    singles.regular_count = len(slow) - int(slow.sum())
+    return rows, singles
 
 
 def lines_in(block: Block, span: Span) -> list[bytes]:

@@ -1,29 +1,25 @@
-"""Access logs to counts: whole blocks in a few threads, added up in their order."""
+"""Access logs to counts, a block at a time."""
 
 from __future__ import annotations
 
 import io
-import os
-from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 
 from runbook_lib.accesslog.blocks import rows_of
-from runbook_lib.accesslog.counting import Part, parts_of
+from runbook_lib.accesslog.counting import parts_of
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.cursor import Cursor, LogFile, head_bytes_wanted, head_hash, plan_fetch
 from runbook_lib.accesslog.detection import SLIM, fields_of, format_of
-from runbook_lib.accesslog.fields import Block
 from runbook_lib.accesslog.formats import LOG_FIELDS, LogFormat
 from runbook_lib.accesslog.names import Names
-from runbook_lib.accesslog.rows import Singles
+from runbook_lib.accesslog.rows import Rows, Singles
 from runbook_lib.accesslog.stream import Source, Stream, opened
 
 SHOWN_BYTES = 200
-THREADS_COUNT = min(4, os.cpu_count() or 1)
+TOGETHER_COUNT = 50_000
+"""Lines counted together: what is counted by window, gateway and metric costs the same for few."""
 
 
 def read(
@@ -72,45 +68,29 @@ def list_files(paths: Iterable[Path], cursor: Cursor | None = None) -> list[LogF
 
 
 def _count(counts: LogCounts, stream: Stream, names: Names, leave: bool) -> None:
-    """Batches are counted side by side and added up in their order; a single one needs no threads."""
-    batches = stream.batches(leave)
-    begun = list(islice(batches, 2))
-    log = format_of(begun[0][0]) if begun else SLIM
-    if len(begun) < 2:
-        for batch in begun:
-            _add(counts, _counted(batch, log, names, counts.window_s))
-        return
-    from concurrent.futures import Future, ThreadPoolExecutor  # 20 ms that 20,000 new lines do not need
-
-    waiting: deque[Future[_Counted]] = deque()
-    with ThreadPoolExecutor(THREADS_COUNT) as threads:
-        for batch in chain(begun, batches):
-            waiting.append(threads.submit(_counted, batch, log, names, counts.window_s))
-            if len(waiting) > THREADS_COUNT:
-                _add(counts, waiting.popleft().result())
-        for future in waiting:
-            _add(counts, future.result())
+    log: LogFormat = SLIM
+    waiting: list[Rows] = []
+    for number, block in enumerate(stream.blocks(leave)):
+        log = log if number else format_of(block)
+        rows, singles = rows_of(block, log, fields_of, names)
+        _note(counts, singles, log)
+        waiting.append(rows)
+        if sum(len(rows.at_ms) for rows in waiting) >= TOGETHER_COUNT:
+            _add(counts, waiting, names)
+            waiting = []
+    if waiting:
+        _add(counts, waiting, names)
 
 
-@dataclass(frozen=True)
-class _Counted:
-    parts: list[Part]
-    singles: Singles
-    log: LogFormat
-
-
-def _counted(batch: list[Block], log: LogFormat, names: Names, window_s: int) -> _Counted:
-    rows, singles = rows_of(batch, log, fields_of, names)
-    return _Counted(list(parts_of(rows, names, window_s)), singles, log)
-
-
-def _add(counts: LogCounts, batch: _Counted) -> None:
-    for table, group, values, how_often in batch.parts:
+def _add(counts: LogCounts, rows: list[Rows], names: Names) -> None:
+    for table, group, values, how_often in parts_of(Rows.joined(rows), names, counts.window_s):
         getattr(counts, table).add(group, values, how_often)
-    singles = batch.singles
+
+
+def _note(counts: LogCounts, singles: Singles, log: LogFormat) -> None:
     if singles.regular_count:
-        singles.formats[batch.log.name] += singles.regular_count
-        singles.missing |= set(LOG_FIELDS) - batch.log.names
+        singles.formats[log.name] += singles.regular_count
+        singles.missing |= set(LOG_FIELDS) - log.names
     for name, count in singles.formats.items():
         counts.formats[name] = counts.formats.get(name, 0) + count
     counts.missing |= singles.missing
