@@ -16,7 +16,7 @@ from runbook_lib.proposal import Proposal, sh
 from runbook_lib.records.evidence import write_whole
 from runbook_lib.records.ledger import Change
 
-UNLOCK = "let go of this Mac"
+UNLOCK, DRAIN = "let go of this Mac", "drain the canary"
 PULL, PUT_BACK = ': >"$1" && [ -e "$1" ]', 'rm -f "$1" && [ ! -e "$1" ]'
 
 
@@ -111,7 +111,7 @@ def drain(mac: Mac, why: str, cause: str = "hand") -> None:
     `cause` is one of hand, verdict and death; the sentinel's own are lease, errors and unconfirmed.
     """
     mac.ledger.append("drained", "every new request goes to primary", why=why, cause=cause)
-    _switch(mac, "drain the canary", PULL, why, "drained")
+    _switch(mac, DRAIN, PULL, why, "drained")
 
 
 def undrain(mac: Mac, why: str) -> None:

@@ -112,7 +112,8 @@ class Step:
     def judge(self, *checks: Iterable[Check]) -> Shown:
         """The verdict of all checks: recorded, and shown as a banner with the table of checks.
 
-        A failed step that has our configuration in nginx drains the canary first, then sets its weight to zero.
+        A failed step that has our configuration in nginx drains the canary first, then sets its weight to zero. Any
+        other is recorded when all that it implies for the Mac is done: whoever dies before that has said nothing.
         """
         self._verdict = verdict = Verdict.of(check for group in checks for check in group)
         if self.mac.dry_run:
@@ -127,9 +128,12 @@ class Step:
             "fetched": self.run.fetched(),
         }
         self.run.keep_table(self.name, "checks", verdict.table())
+        if verdict.answer is not Answer.FAIL:
+            self._hand_over(verdict.answer)
         self.mac.ledger.append("verdict", f"{self.name}: {verdict.answer}", **detail)
         if verdict.answer is Answer.FAIL and self.name in STEPS[MANAGED_FROM:]:
             self.withdraw("; ".join(verdict.reasons))
+        release(self.mac)
         return report.together(
             report.banner(verdict, f"{self.name} in {self.plan.region}"), report.checks_table(verdict)
         )
@@ -153,7 +157,6 @@ class Step:
         if self.mac.dry_run:
             return
         verdict = self._verdict or Verdict()
-        self._hand_over(verdict)
         where = f"{self.name} in {self.plan.region}"
         if verdict.answer is Answer.FAIL:
             hops = ", ".join(verdict.hops)
@@ -163,14 +166,13 @@ class Step:
         asked = self.mac.host.round_trips_count
         self.mac.ledger.append("step_closed", f"{self.name} passed", round_trips_count=asked)
 
-    def _hand_over(self, verdict: Verdict) -> None:
-        """Leave the Mac to others, and a canary that has traffic to the sentinel until somebody answers."""
+    def _hand_over(self, answer: Answer) -> None:
+        """Leave a canary that has traffic to the sentinel until somebody answers."""
         weight = self.run.ledger().last("weight")
-        if self.name == STEPS[-1] and verdict.answer is Answer.PASS:
+        if self.name == STEPS[-1] and answer is Answer.PASS:
             apply(self.mac, propose_release(self.mac))
-        elif verdict.answer is not Answer.FAIL and self.name in STEPS and weight and weight["detail"]["weight_pct"]:
+        elif self.name in STEPS and weight and weight["detail"]["weight_pct"]:
             apply(self.mac, propose_lease(self.mac, self.plan.unattended_s))
-        release(self.mac)
 
 
 def open_step(name: str, namespace: Mapping[str, Any]) -> Step:

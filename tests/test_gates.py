@@ -158,3 +158,30 @@ def test_a_closed_gate_is_not_a_step_that_is_not_ready(run: Run) -> None:
     verdict(run, BEFORE, "inconclusive")
     with pytest.raises(StepNotReady):
         open_step(STEP, {"region": "hk"})
+
+
+OPENED, ACTED = ("step_opened", STEP, ""), ("effect", "set the canary's weight to 5 %", "")
+HELD, FAILED = ("effect", "hold the operator's lease for 30 s", ""), ("verdict", STEP, "fail")
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([OPENED], False),
+        ([OPENED, HELD], False),
+        ([OPENED, HELD, ACTED], True),
+        ([OPENED, ACTED, OPENED], False),
+        ([OPENED, ACTED, ("verdict", STEP, "pass")], False),
+        ([OPENED, ACTED, ("verdict", STEP, "inconclusive")], False),
+        ([OPENED, FAILED], True),
+        ([OPENED, FAILED, ("intent", "drain the canary", "")], True),
+        ([OPENED, FAILED, ("verified", "drain the canary", "")], False),
+    ],
+)
+def test_a_step_that_died_is_drained_where_it_may_have_left_traffic(
+    run: Run, events: list[tuple[str, str, str]], expected: bool
+) -> None:
+    for event, what, answer in events:
+        run.ledger(STEP).append(event, what, answer=answer)
+    assert rollout.is_left_with_traffic(run, STEP) is expected
+    assert rollout.is_left_with_traffic(run, BEFORE) is False

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from runbook_lib import gates, notifications, parameters
-from runbook_lib.actions import drain, unlock
+from runbook_lib.actions import DRAIN, drain, unlock
 from runbook_lib.errors import EvidenceError, GateWaiting, HostError, StepNotReady, exit_code_of
 from runbook_lib.execution.execute import execute
 from runbook_lib.execution.notebooks import check_notebooks
@@ -24,6 +24,7 @@ from runbook_lib.records.evidence import Run
 from runbook_lib.records.ledger import Event, operator
 from runbook_lib.regions.filing import file_away, file_unsealed
 from runbook_lib.step import BESIDE, MANAGED_FROM, STEPS, has_passed
+from runbook_lib.steps.lease import HOLD
 from runbook_lib.verdict import Answer
 
 EXIT_CODES = {Answer.PASS: 0, Answer.FAIL: 1, Answer.INCONCLUSIVE: 3}
@@ -125,7 +126,7 @@ def run_step(plan: Plan, name: str, given: Mapping[str, Any], say: Say) -> Outco
     verdict = Answer(answer) if answer else Answer.INCONCLUSIVE if not_asked else Answer.FAIL
     if error and verdict is Answer.PASS:
         verdict = Answer.INCONCLUSIVE if not_asked else Answer.FAIL
-    if error and not answer and name in STEPS[MANAGED_FROM:] and _has_acted(run, name):
+    if error and is_left_with_traffic(run, name):
         error += f"; {_drained_after_death(region, name)}"
     if error and not answer:
         run.ledger(name).append("failed", "no verdict", error=error)  # or it would run for ever in every table
@@ -170,10 +171,20 @@ def approve(region: str, why: str) -> Event:
     return event
 
 
-def _has_acted(run: Run, name: str) -> bool:
-    """Whether the step changed the Mac since it was opened last; one that was only refused, or only looked, did not."""
-    last = run.ledger().last("step_opened", "effect", step=name)
-    return last is not None and last["event"] == "effect"
+def is_left_with_traffic(run: Run, name: str) -> bool:
+    """Whether a step that died may have left a canary that nobody judges, or one that failed a canary with traffic.
+
+    A step that was only refused, only looked, or only held the lease changed nothing.
+    """
+    if name not in STEPS[MANAGED_FROM:]:
+        return False
+    events = run.ledger().events("step_opened", "effect", "verdict", "verified", step=name)
+    opened = max((e["seq"] for e in events if e["event"] == "step_opened"), default=0)
+    since = [e for e in events if e["seq"] > opened]
+    answers = [e["detail"]["answer"] for e in since if e["event"] == "verdict"]
+    if answers:
+        return answers[-1] == Answer.FAIL and DRAIN not in [e["what"] for e in since if e["event"] == "verified"]
+    return any(e["event"] == "effect" and not e["what"].startswith(HOLD) for e in since)
 
 
 def _drained_after_death(region: str, name: str) -> str:
