@@ -35,8 +35,10 @@ THROUGH, EFFECTS = (8, 18) if ASKED else (2, 6)
 LIMIT_S = 7200 if ASKED else 1800
 MOST_CYCLES = 90
 WAYS = ("kernel killed", "runner killed", "runner asked to stop", "connection cut")
-# A crash drains and lets go, what nobody confirmed the Mac takes back, and going on makes it anew.
+# A crash drains and lets go, what nobody confirmed the Mac takes back, and going on makes it anew. A trial of the kill
+# switch is one of two halves, and a step that is gone through again holds and gives back its lease again.
 DONE_AGAIN = ("drain the canary", "end the drain", "set the canary's weight", "hold the operator's lease")
+DONE_AGAIN += ("try the kill switch", "put the kill switch back", "give the operator's lease back")
 SHARE_CONFIDENCE = 0.999
 
 
