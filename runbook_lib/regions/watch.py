@@ -21,10 +21,9 @@ from runbook_lib.onmac import script
 from runbook_lib.records.evidence import Run
 from runbook_lib.regions.status import status
 from runbook_lib.show.console import table_of, text_table
-from runbook_lib.step import STEPS
+from runbook_lib.step import OBSERVED, RAISED, has_passed
 from runbook_lib.steps import sentinel
 from runbook_lib.steps.observation import Observation
-from runbook_lib.verdict import Answer
 
 SAMPLES_BYTES = 16_000  # about 100 samples of each gateway
 LOG_BYTES = 100_000  # about 1,800 requests
@@ -180,7 +179,7 @@ def _lines(recent: str, kind: str, limit_bytes: int) -> bytes:
 
 def _is_observed(run: Run) -> bool:
     """Whether the slice is set and the observation has not passed yet."""
-    return run.answer(STEPS[5]) == Answer.PASS and run.answer(STEPS[6]) != Answer.PASS
+    return has_passed(run, RAISED) and not has_passed(run, OBSERVED)
 
 
 def _span(seconds: float) -> str:
