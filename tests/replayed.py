@@ -7,6 +7,7 @@ from. What we slept in between is counted and left out of every time.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,10 @@ if "runbook_lib.execution.zygote" in sys.orig_argv:
 """
 
 
+ARCHIVE = re.compile(r"[^/ ]+(?=-openclaw-backup[.]tar[.]gz)")
+"""The gateway names its backup by the time of day, which is another one when the work is done again."""
+
+
 @dataclass(frozen=True)
 class Work:
     """What was recorded, in order."""
@@ -67,7 +72,7 @@ class Work:
 
     @classmethod
     def read(cls, path: Path) -> Work:
-        return cls([json.loads(line) for line in path.read_text().splitlines()])
+        return cls([json.loads(ARCHIVE.sub("*", line)) for line in path.read_text().splitlines()])
 
     @property
     def slept_s(self) -> float:
@@ -114,8 +119,7 @@ class Work:
         tasks = []
         for number, act in enumerate(self.acts):
             if "command" in act:
-                words = shlex.split(act["command"])
-                task: dict[str, Any] = {"ansible.builtin.command": {"argv": words, "stdin": act["stdin"]}}
+                task: dict[str, Any] = {"ansible.builtin.shell": {"cmd": act["command"], "stdin": act["stdin"]}}
             else:
                 request = {"url": act["url"], "method": act["method"], "headers": act["headers"], "body": act["body"]}
                 request |= {"validate_certs": False, "status_code": list(range(100, 600)), "follow_redirects": "none"}

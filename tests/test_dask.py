@@ -145,8 +145,9 @@ def test_forty_regions_and_a_killed_worker(cluster: Cluster) -> None:
         command = [str(Path(sys.executable).parent / "rollout"), *words]
         with (cluster.root / "answer.json").open("w") as file:
             process = subprocess.Popen(command, cwd=cluster.root, stdout=file, stderr=subprocess.PIPE, text=True)
-            until(lambda: len(_judged(cluster.root)) >= 6, 300)
-            os.kill(cluster.workers[0].pid, signal.SIGKILL)
+            victim = cluster.workers[0].pid
+            until(lambda: len(_judged(cluster.root)) >= 6 and _is_in_the_middle(cluster.root, victim), 300)
+            os.kill(victim, signal.SIGKILL)
             _, said = process.communicate(timeout=LIMIT_S)
         assert process.returncode == 0, said
         outcomes = json.loads((cluster.root / "answer.json").read_text())
@@ -167,6 +168,14 @@ def test_forty_regions_and_a_killed_worker(cluster: Cluster) -> None:
 def _events(root: Path, region: str, *kinds: str) -> list[dict[str, Any]]:
     pointer = root / "outputs" / region / "current"
     return Run(region, pointer.parent / pointer.read_text()).ledger().events(*kinds) if pointer.exists() else []
+
+
+def _is_in_the_middle(root: Path, runner: int) -> bool:
+    """Whether this process has opened a step that has no verdict yet."""
+    runs = root.glob("outputs/*/.runner")
+    mine = [path.parent.name for path in runs if f"process {runner}," in path.read_text()]
+    last = [_events(root, region, "step_opened", "intent", "verdict")[-1:] for region in mine]
+    return any(events and events[0]["event"] == "intent" for events in last)
 
 
 def _judged(root: Path) -> dict[str, list[str]]:
