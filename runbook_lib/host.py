@@ -10,6 +10,7 @@ import shlex
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -63,6 +64,7 @@ class Host:
         self.name, self._section, self._shell = section.alias, section, shell
         self.round_trips_count = 0
         self._clients: list[paramiko.SSHClient] = []
+        self._opened_ahead: list[paramiko.Channel] = []
         self._counting = threading.Lock()
         try:
             self._transport = self._connect()
@@ -125,11 +127,11 @@ class Host:
             return max(0.001, limit_s - (time.monotonic() - started))
 
         try:
-            channel = self._transport.open_session(timeout=limit_s)
+            channel = self._session(limit_s)
             channel.settimeout(limit_s)
-            channel.exec_command(" ".join(shlex.quote(word) for word in argv))
+            _begin(channel, argv, limit_s)
             errors: list[bytes] = []
-            reader = threading.Thread(target=_drain, args=(channel, errors), daemon=True)
+            reader = threading.Thread(target=self._listen, args=(channel, errors), daemon=True)
             reader.start()
             channel.sendall(stdin)
             channel.shutdown_write()
@@ -151,6 +153,20 @@ class Host:
         if status == -1:
             raise self._lost(title, started, None)
         return b"".join(output), b"".join(errors), status, time.monotonic() - started
+
+    def _session(self, limit_s: float) -> paramiko.Channel:
+        """A channel for a command: the one that was opened while the last command ran saves a round trip."""
+        while self._opened_ahead:
+            with suppress(IndexError):  # another thread took it
+                if not (channel := self._opened_ahead.pop()).closed:
+                    return channel
+        return self._transport.open_session(timeout=limit_s)
+
+    def _listen(self, channel: paramiko.Channel, errors: list[bytes]) -> None:
+        if not self._opened_ahead:
+            with suppress(paramiko.SSHException, EOFError, OSError):  # the next command asks again, and says so
+                self._opened_ahead.append(self._transport.open_session(timeout=self._section.connect_timeout_s))
+        _drain(channel, errors)
 
     def _status(self, channel: paramiko.Channel, limit_s: float) -> int:
         if not channel.status_event.wait(max(0.001, limit_s)):
@@ -321,6 +337,16 @@ class _ChannelStream(httpcore.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return not self._channel.closed if info == "is_readable" and self._channel.recv_ready() else None
+
+
+def _begin(channel: paramiko.Channel, argv: list[str], limit_s: float) -> None:
+    """exec_command, which waits for ever where nothing answers."""
+    too_late = threading.Timer(limit_s, channel.close)
+    too_late.start()
+    try:
+        channel.exec_command(" ".join(shlex.quote(word) for word in argv))
+    finally:
+        too_late.cancel()
 
 
 def _drain(channel: paramiko.Channel, into: list[bytes]) -> None:
