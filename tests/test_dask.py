@@ -174,8 +174,8 @@ def _is_in_the_middle(root: Path, runner: int) -> bool:
     """Whether this process has opened a step that has no verdict yet."""
     runs = root.glob("outputs/*/.runner")
     mine = [path.parent.name for path in runs if f"process {runner}," in path.read_text()]
-    last = [_events(root, region, "step_opened", "intent", "verdict")[-1:] for region in mine]
-    return any(events and events[0]["event"] == "intent" for events in last)
+    last = [_events(root, region, "step_opened", "verdict")[-1:] for region in mine]
+    return any(events and events[0]["event"] == "step_opened" for events in last)
 
 
 def _judged(root: Path) -> dict[str, list[str]]:
