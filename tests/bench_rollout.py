@@ -32,7 +32,7 @@ PROJECT = Path(__file__).parents[1]
 ANSIBLE = PROJECT / "build" / "ansible"
 ANSIBLE_VERSION = "ansible-core>=2.17,<2.20"
 FASTER_THAN_ANSIBLE, OF_SHELL, OF_ONE = 2.0, 2.0, 2.5
-RATE, RATE_OF_FIVE, LIMIT_S = 100, 10, 1800
+RATE, RATE_OF_FIVE, LIMIT_S = 100, 25, 1800
 SHORT = {
     "traffic": {"ramp_s": 0, "settle_s": 0.2, "promote_every_s": 0.2},
     "observation": {"observe_s": 5, "window_s": 5, "sample_every_s": 1},
