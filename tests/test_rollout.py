@@ -16,9 +16,10 @@ from runbook_lib.step import STEPS
 
 pytest_plugins = ["project_fixture"]
 
-QUESTIONS = dict(zip(STEPS, (8, 14, 10, 30, 5, 40, 14, 140), strict=True))
-"""At most. Step 4 waits for a gateway; 6 changes two weights and 8 nine, each with 15 questions: what runs, the change,
-its proof and confirmation, the lease, and two for each look at the log while it settles."""
+QUESTIONS = dict(zip(STEPS, (8, 14, 10, 30, 5, 30, 30, 140), strict=True))
+"""At most. Step 4 waits for a gateway, 7 for the end of the observation and asks for news of the log, the samples and
+the sentinel; 6 changes two weights and 8 nine, each with up to 15 questions: what runs, the change, its proof and
+confirmation, the lease, and two for each look at the log while it settles."""
 
 
 @pytest.mark.long
