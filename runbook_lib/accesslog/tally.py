@@ -17,7 +17,7 @@ import numpy.typing as npt
 from runbook_lib.accesslog.fields import Ints, Mask
 
 Group = tuple[int | str, ...]
-PENDING_COUNT = 8_192
+PENDING_COUNT = 2_048
 DENSE_COUNT = 4096
 """Values below this are counted in a table, the rest by sorting, which is ten times slower: 4 s cover most."""
 
