@@ -75,7 +75,7 @@ def _count(counts: LogCounts, stream: Stream, names: Names, leave: bool) -> None
         rows, singles = rows_of(block, log, fields_of, names)
         _note(counts, singles, log)
         waiting.append(rows)
-        if sum(len(rows.at_ms) for rows in waiting) >= TOGETHER_COUNT:
+        if sum(len(part.at_ms) for part in waiting) >= TOGETHER_COUNT:
             _add(counts, waiting, names)
             waiting = []
     if waiting:

@@ -8,6 +8,7 @@ from runbook_lib import notifications, parameters
 from runbook_lib.mac import Mac
 from runbook_lib.records.evidence import Run
 from runbook_lib.regions.rollout import alone
+from runbook_lib.regions.status import is_drained
 from runbook_lib.steps.collect import collect_events
 from runbook_lib.steps.lease import held_until
 
@@ -26,8 +27,7 @@ def remind(region: str) -> str:
         return f"{region}: {last['step']} runs, nobody needs to be told"
     with alone(region), Mac.connect(plan, run.ledger("remind")) as mac:
         collect_events(mac, run)
-    drain = run.ledger().last("drained", "undrained", "weight")
-    drained = bool(drain and drain["event"] == "drained")
+    drained = is_drained(run)
     if not drained and (until - datetime.now(UTC)).total_seconds() < plan.lease.answer_s:
         _note_once(run, until)
     said = "the canary is drained" if drained else f"the lease holds until {until:%d %b %H:%M} UTC"

@@ -28,12 +28,17 @@ def _row(region: str, run: Run | None) -> tuple[object, ...]:
     steps = summary(run.directory)
     done = steps[steps["verdict"] != "not run"]
     last = done.iloc[-1] if len(done) else {"step": "", "verdict": ""}
-    weight, switch = run.ledger().last("weight"), run.ledger().last("weight", "drained", "undrained")
-    drained = bool(switch and switch["event"] == "drained")
+    weight, drained = run.ledger().last("weight"), is_drained(run)
     pct = 0.0 if weight is None or drained else float(weight["detail"]["weight_pct"])
     until = held_until(run.ledger())
     lease = f"{until:%Y-%m-%d %H:%M}" if until else ""
     return (region, run.name, last["step"], last["verdict"], pct, drained, *_hours(run), lease)
+
+
+def is_drained(run: Run) -> bool:
+    """Whether the canary was drained and has not had its share back since, as the ledger has it."""
+    switch = run.ledger().last("weight", "drained", "undrained")
+    return bool(switch and switch["event"] == "drained")
 
 
 def _hours(run: Run) -> tuple[float, float]:
