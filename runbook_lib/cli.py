@@ -148,8 +148,11 @@ def remind(regions: Annotated[list[str] | None, typer.Argument()] = None) -> Non
     """Tell people of leases about to lapse, and of what the sentinels did by themselves; for a timer."""
     from runbook_lib.regions.remind import remind as remind_of
 
-    for region in regions or known_regions():
-        say(remind_of(region))
+    codes = [0]
+    for said, code in remind_of(regions or known_regions()):
+        say(said)
+        codes.append(code)
+    raise typer.Exit(max(codes))
 
 
 @app.command()

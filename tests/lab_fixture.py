@@ -81,7 +81,8 @@ def start_canary(mac: PracticeMac) -> str:
         "StandardErrorPath": str(state / "logs/err.log"),
     }
     write(layout.plist(CANARY_LABEL), plistlib.dumps(job).decode())
-    mac.launchctl("bootstrap", launchd_domain(), str(layout.plist(CANARY_LABEL)))
+    started = mac.launchctl("bootstrap", launchd_domain(), str(layout.plist(CANARY_LABEL)))
+    assert started.returncode == 0, started.stderr
     url = f"http://127.0.0.1:{mac.ports.canary}"
     until(lambda: status(f"{url}/readyz") == 200, within_s=30)
     return url

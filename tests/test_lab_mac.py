@@ -231,9 +231,9 @@ def processes_of(root: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            words, folder = " ".join(process.cmdline()), process.cwd()
+            words, folder, state = " ".join(process.cmdline()), process.cwd(), process.status()
         except psutil.Error:
             continue
-        if process.status() != psutil.STATUS_ZOMBIE and (str(root) in words or folder.startswith(str(root))):
+        if state != psutil.STATUS_ZOMBIE and (str(root) in words or folder.startswith(str(root))):
             found.append(process)
     return found

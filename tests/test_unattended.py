@@ -16,15 +16,17 @@ import pytest
 import yaml
 from lab_fixture import start_canary, until
 from mac_fixture import connected, plan_of, values_of
+from own_nginx import free_ports
 
 from runbook_lib.actions import apply, drain, release, undrain, unlock
-from runbook_lib.errors import HostLocked
+from runbook_lib.errors import HostError, HostLocked, PlanError
 from runbook_lib.lab import traffic
 from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.mac import Mac
 from runbook_lib.probes import probe_lock, probe_pulse
 from runbook_lib.records.evidence import Run
 from runbook_lib.regions.remind import remind
+from runbook_lib.regions.rollout import alone
 from runbook_lib.steps.collect import collect_events
 from runbook_lib.steps.lease import held_until, propose_lease, propose_release
 from runbook_lib.steps.sentinel import propose_removal, propose_sentinel
@@ -53,8 +55,8 @@ def mac(canary: PracticeMac, tmp_path: Path) -> Iterator[Mac]:
     with connected(plan, tmp_path) as mac:
         apply(mac, prepare_tools(mac), propose_sentinel(mac), propose_weight(mac, 50))
         yield mac
+        apply(mac, propose_removal(mac))  # first: it would drain once more for a lease that has lapsed
         undrain(mac, "the test is over")
-        apply(mac, propose_removal(mac))
         release(mac)
 
 
@@ -78,25 +80,62 @@ def test_a_lease_that_lapses_drains_and_is_told_of_in_the_ledger_once(mac: Mac) 
     assert (event["step"], event["detail"]["cause"]) == ("sentinel", "lease")
 
 
-def test_people_hear_of_a_lease_that_ends_and_of_the_drain_once_each(
-    mac: Mac, canary: PracticeMac, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project = tmp_path / "project"
-    for folder in ("notebooks", "parameters", "outputs/lab"):
-        (project / folder).mkdir(parents=True)
-    (project / "parameters/lab.yaml").write_text(yaml.safe_dump(values_of(canary)))
-    (project / "outputs/lab" / mac.ledger.run).symlink_to(tmp_path)
-    (project / "outputs/lab/current").write_text(mac.ledger.run)
+@pytest.fixture
+def project(mac: Mac, canary: PracticeMac, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with this Mac's run, and a region `lab-gone` with the same run, whose Mac does not answer."""
+    project, nobody = tmp_path / "project", tmp_path / "ssh_config"
+    nobody.write_text(f"Host practice-mac\n HostName 127.0.0.1\n Port {free_ports(1)[0]}\n")
+    gone = values_of(canary, host={"ssh_config": str(nobody)}) | {"region": "lab-gone"}
+    (project / "notebooks").mkdir(parents=True)
+    (project / "parameters").mkdir()
+    for region, values in {"lab": values_of(canary), "lab-gone": gone}.items():
+        (project / f"parameters/{region}.yaml").write_text(yaml.safe_dump(values))
+        (project / f"outputs/{region}").mkdir(parents=True)
+        (project / f"outputs/{region}" / mac.ledger.run).symlink_to(tmp_path)
+        (project / f"outputs/{region}/current").write_text(mac.ledger.run)
     monkeypatch.chdir(project)
-    assert "no lease is held" in remind("lab")
+    return project
+
+
+def said_of_lab() -> str:
+    [(said, code)] = remind(["lab"])
+    assert code == 0
+    return said
+
+
+@pytest.mark.usefixtures("project")
+def test_people_hear_of_a_lease_that_ends_and_of_the_drain_once_each(mac: Mac) -> None:
+    assert "no lease is held" in said_of_lab()
     apply(mac, propose_lease(mac, LEASE_S))
     for _ in range(2):
-        assert "the lease holds until" in remind("lab")
+        assert "the lease holds until" in said_of_lab()
     assert len(mac.ledger.events("lease_ending")) == 1
     until(lambda: drained(mac), within_s=LEASE_S + LOOK_S + 5)
     for _ in range(2):
-        assert remind("lab") == "lab: the canary is drained"
+        assert said_of_lab() == "lab: the canary is drained"
     assert [e["detail"]["cause"] for e in mac.ledger.events("drained", step="sentinel")] == ["lease"]
+
+
+@pytest.mark.usefixtures("project")
+def test_a_mac_that_cannot_be_asked_keeps_nobody_from_hearing(mac: Mac) -> None:
+    apply(mac, propose_lease(mac, 60))
+    gone, nowhere, lab = remind(["lab-gone", "nowhere", "lab"])
+    assert "no SSH connection to 127.0.0.1:" in gone[0] and gone[1] == HostError.exit_code
+    assert "nowhere.yaml" in nowhere[0] and nowhere[1] == PlanError.exit_code
+    assert "lab: the lease holds until" in lab[0] and lab[1] == 0
+    assert len(mac.ledger.events("lease_ending")) == 1, "the same lease, told once; by the region that was not reached"
+
+
+@pytest.mark.usefixtures("project")
+def test_a_region_at_work_is_left_alone_until_its_lease_has_lapsed(mac: Mac) -> None:
+    apply(mac, propose_lease(mac, LEASE_S))
+    mac.ledger.append("step_opened", "07_observe")
+    mac.ledger.append("failed", "a change that was undone")
+    assert said_of_lab().endswith("runs, nobody needs to be told")
+    until(lambda: drained(mac), within_s=LEASE_S + LOOK_S + 5)
+    with alone("lab"):
+        assert "runs it already" in said_of_lab()
+    assert said_of_lab() == "lab: the canary is drained", "its kernel is dead: whoever waits for it must hear"
 
 
 def test_a_sentinel_that_runs_already_is_not_started_again(mac: Mac, canary: PracticeMac) -> None:
@@ -151,7 +190,7 @@ def test_too_many_5xx_drain_with_nobody_connected(mac: Mac, canary: PracticeMac)
     try:
         time.sleep(2 * LOOK_S)
         assert not drained(mac)
-        canary.launchctl("bootout", f"{mac.plan.runtime.launchd_domain}/{mac.plan.canary.label}")
+        canary.launchctl("bootout", "--wait", f"{mac.plan.runtime.launchd_domain}/{mac.plan.canary.label}")
         until(lambda: drained(mac), within_s=30)
     finally:
         traffic.stop(canary.layout)
