@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 os.environ["MPLBACKEND"] = "Agg"  # also in the kernels and commands that tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell began this in the background
 
 
 @pytest.fixture(scope="session")
