@@ -40,6 +40,7 @@ WAYS = ("kernel killed", "runner killed", "runner asked to stop", "connection cu
 DONE_AGAIN = ("drain the canary", "end the drain", "set the canary's weight", "hold the operator's lease")
 DONE_AGAIN += ("try the kill switch", "put the kill switch back", "give the operator's lease back")
 SHARE_CONFIDENCE = 0.999
+DRAINED = "void since the canary was drained"  # the lease of 30 s lapsed: on a slow machine going on takes longer
 
 
 class Crashed:
@@ -73,7 +74,7 @@ def test_a_rollout_that_dies_at_every_effect_does_nothing_twice(own_project: Pro
     crashed = Crashed(own_project, turn)
     for _ in range(MOST_CYCLES):
         code, said, hits = crashed.run()
-        if not hits:
+        if not hits and DRAINED not in said:
             break
         assert code != 0, f"{hits} and yet it says all is well: {said}"
         for hit in hits:

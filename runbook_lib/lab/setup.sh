@@ -14,7 +14,8 @@ fingerprint() { cat requirements.lock pyproject.toml runbook_lib/lab/setup.sh | 
 
 # command:package, as Debian has it
 debian_commands='nginx:nginx sshd:openssh-server ssh:openssh-client ssh-keygen:openssh-client rsync:rsync
-    sqlite3:sqlite3 zsh:zsh lsof:lsof curl:curl shasum:perl ps:procps chromium:chromium'
+    sqlite3:sqlite3 zsh:zsh lsof:lsof curl:curl shasum:perl ps:procps visudo:sudo
+    chromium:chromium'
 
 missing_on_debian() {
     for pair in $debian_commands; do
