@@ -130,10 +130,12 @@ class Step:
         self.run.keep_table(self.name, "checks", verdict.table())
         if verdict.answer is not Answer.FAIL:
             self._hand_over(verdict.answer)
+            release(self.mac)
         self.mac.ledger.append("verdict", f"{self.name}: {verdict.answer}", **detail)
-        if verdict.answer is Answer.FAIL and self.name in STEPS[MANAGED_FROM:]:
-            self.withdraw("; ".join(verdict.reasons))
-        release(self.mac)
+        if verdict.answer is Answer.FAIL:
+            if self.name in STEPS[MANAGED_FROM:]:
+                self.withdraw("; ".join(verdict.reasons))
+            release(self.mac)
         return report.together(
             report.banner(verdict, f"{self.name} in {self.plan.region}"), report.checks_table(verdict)
         )
