@@ -43,7 +43,7 @@ def commands(plan: Plan) -> Iterator[tuple[str, str]]:
     for target in targets:
         folder, _, name = target.rpartition("/")
         file, following = _exact(target), f"{_exact(folder)}/[.]{_exact(name)}[.]next"
-        source = f"({STAGED}([.]before)?|{pending}/[0-9]+[.]before)"
+        source = f"({STAGED}([.]before)?|{pending}[.]back/[0-9]+[.]before)"
         yield "/bin/cp", f"-p {file} {STAGED}[.]before"
         yield "/bin/cp", f"-p {file} {following}"
         yield "/bin/cp", f"{source} {following}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -181,6 +182,27 @@ def test_a_change_that_runs_unconfirmed_is_confirmed_by_whoever_asks_for_it_agai
     apply(mac, propose_weight(mac, 60))
     assert probe_pulse(mac).unconfirmed == ""
     assert propose_weight(mac, 60).done_already
+
+
+@pytest.mark.long
+def test_a_change_while_the_sentinel_takes_one_back(canary: PracticeMac, tmp_path: Path) -> None:
+    """Whoever is first: what is asked for last runs, and nobody has to drain."""
+    plan = plan_of(canary, lease={"attended_s": 600, "confirm_s": CONFIRM_S})
+    settings = Path(plan.pending_dir) / "settings"
+    with connected(plan, tmp_path) as mac:
+        apply(mac, prepare_tools(mac), propose_sentinel(mac), propose_weight(mac, 50), propose_lease(mac, 600))
+        for number in range(12):
+            apply(mac, replace(propose_weight(mac, 60), confirmation=""))
+            settings.write_text(re.sub(r"deadline='\d+'", f"deadline='{time.time():.0f}'", settings.read_text()))
+            time.sleep(0.35 * number)
+            apply(mac, propose_weight(mac, 70))
+            pulse = probe_pulse(mac)
+            assert (pulse.weight_pct, pulse.drained, pulse.unconfirmed) == (70, False, "")
+        collect_events(mac, run_of(mac))
+        apply(mac, propose_removal(mac))
+        release(mac)
+        assert mac.ledger.events("drained") == []
+        assert 0 < len(mac.ledger.events("reverted")) < 12
 
 
 def test_too_many_5xx_drain_with_nobody_connected(mac: Mac, canary: PracticeMac) -> None:

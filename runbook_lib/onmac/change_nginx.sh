@@ -11,10 +11,16 @@ refused() {
     rm -rf "$pending"
     printf 'result\trefused\ndetail\t%s; %s\n' "$1" "$undone"
 }
-# Lay the way back, where the sentinel runs that would go it. A way back that was never confirmed is given up: whoever
-# changes again has looked at what runs now.
+# What was never confirmed is given up: whoever changes again has looked at what runs now. Where the sentinel was first,
+# it is waited for: what it puts back is what this change begins from.
+give_up_pending() {
+    mv "$pending" "$pending.past" 2>/dev/null
+    give_up=$(($(date +%s) + 4 * limit_s))
+    while [ -d "$pending.back" ] && [ "$(date +%s)" -lt "$give_up" ]; do sleep 0.2; done
+    rm -rf "$pending.past" "$pending.back" "$pending.next"
+}
+# Lay the way back, where the sentinel runs that would go it.
 arm() {
-    rm -rf "$pending" "$pending.next"
     launchctl print "$watcher" >/dev/null 2>&1 || return 0
     mkdir -m 700 "$pending.next" && cp -p "$stage/targets" "$pending.next/" || return 1
     for kept in "$stage"/*.before; do [ ! -e "$kept" ] || $sudo cp -p "$kept" "$pending.next/" || return 1; done
@@ -26,6 +32,7 @@ arm() {
     mv -f "$pending.next" "$pending"
 }
 
+give_up_pending
 before=$(curl -s --max-time 1 "http://127.0.0.1:$port/__rollout")
 before=${before%% *}
 case $before in w[0-9]*) ;; *) before= ;; esac # somebody else may listen there

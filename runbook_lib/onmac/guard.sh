@@ -67,17 +67,23 @@ watch_errors() {
     printf '%s\n' "$line" >"$guarded"
     [ "$answer" != certain ] || drain errors "$failed of $tried attempts at the canary were 5xx, certainly over $error_pct %"
 }
+lapsed() { # WAY-BACK
+    deadline=$(sed -n "s/^deadline='\([0-9]*\)'$/\1/p" "$1/settings" 2>/dev/null)
+    [ -n "$deadline" ] && [ "$(date +%s)" -gt "$deadline" ]
+}
+# A change of nginx that nobody confirmed in time. It is put aside first: whoever changes nginx now either was there
+# before, and there is nothing to take back, or waits. What lies aside already was left by a sentinel that died over it.
 watch_pending() {
-    deadline=
-    # shellcheck disable=SC1091
-    . "$pending/settings"
-    [ "$(date +%s)" -gt "$deadline" ] || return 0
-    said=$(/bin/sh "${0%/*}/revert_nginx.sh" "$pending" 2>&1)
+    if [ ! -d "$pending.back" ]; then
+        lapsed "$pending" && mv "$pending" "$pending.back" 2>/dev/null || return 0
+        lapsed "$pending.back" || { mv "$pending.back" "$pending"; return 0; } # another came in its place
+    fi
+    said=$(/bin/sh "${0%/*}/revert_nginx.sh" "$pending.back" 2>&1)
     note reverted unconfirmed "$said"
     case $said in *NOT*) drain unconfirmed "$said" ;; esac
 }
 guard() {
-    [ ! -d "$pending" ] || watch_pending
+    watch_pending
     if [ ! -s "$lease" ] || [ -e "$drain_file" ]; then
         rm -f "$guarded" # whoever gives the canary its share back begins anew
     else

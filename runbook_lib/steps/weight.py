@@ -88,7 +88,7 @@ def propose_files(
         undo=undo,
         facts=facts,
         done_already=done_already,
-        confirmation=f"set -- {sh(pending, expect)}\n{script('confirm_nginx.sh')}",
+        confirmation=f"set -- {sh(pending, expect, str(section.probe_port))}\n{script('confirm_nginx.sh')}",
     )
 
 
