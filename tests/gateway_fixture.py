@@ -161,7 +161,7 @@ class Crowd:
 
 @pytest.fixture(scope="session")
 def crowd(clone: Gateway, model: Model) -> Iterator[Crowd]:
-    """Nine runs for eight places on the clone. Its wait of 15 s passes while the other tests run."""
+    """Nine runs for eight places on the clone, of which the last waits for 15 s in vain."""
     word = f"slow {uuid4()}"
 
     def ask(i: int) -> tuple[httpx.Response, float]:

@@ -10,7 +10,6 @@ import subprocess
 
 import httpx
 import pytest
-from gateway_fixture import Crowd
 from gateway_questions import status
 from gateways import OPERATOR, Gateway, Kind
 
@@ -20,7 +19,7 @@ ATTRIBUTION = "proxy_attribution_required"
 STRANGER = {"X-Forwarded-For": "203.0.113.9"}
 
 
-def test_clone_runs_beside_its_original(clone: Gateway, crowd: Crowd, client: httpx.Client) -> None:
+def test_clone_runs_beside_its_original(clone: Gateway, client: httpx.Client) -> None:
     assert client.get("/readyz").status_code == 200
     with httpx.Client(base_url=clone.url, trust_env=False) as other:
         assert other.get("/readyz").status_code == 200
