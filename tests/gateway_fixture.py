@@ -8,8 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,7 +16,7 @@ from uuid import uuid4
 import gateways
 import httpx
 import pytest
-from gateway_questions import agent
+from gateway_questions import Crowd, agent
 from gateways import HOOK, Gateway, Kind, Model
 
 KINDS = {"standin": gateways.standin, "openclaw": gateways.openclaw}
@@ -150,13 +149,6 @@ def clone(kind: Kind, restored: Path, model: Model, make: Callable[[Kind], Gatew
     gateway.start()
     yield gateway
     gateway.stop()
-
-
-@dataclass
-class Crowd:
-    word: str
-    asked_at: float
-    answers: list[Future[tuple[httpx.Response, float]]]
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,22 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 from gateways import HOOK, OPERATOR, Gateway
+
+
+@dataclass
+class Crowd:
+    """Runs that all have `word` in their message, asked at once."""
+
+    word: str
+    asked_at: float
+    answers: list[Future[tuple[httpx.Response, float]]]
 
 
 def rpc(client: httpx.Client, method: str, **params: Any) -> tuple[int, dict[str, Any]]:

@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import httpx
-from gateway_fixture import Crowd
-from gateway_questions import agent, eventually, root_requests, rpc
+from gateway_questions import Crowd, agent, eventually, root_requests, rpc
 from gateways import HOOK, Gateway, Model
 
 pytest_plugins = ["gateway_fixture"]
