@@ -68,6 +68,7 @@ watch_errors() {
     [ "$answer" != certain ] || drain errors "$failed of $tried attempts at the canary were 5xx, certainly over $error_pct %"
 }
 lapsed() { # WAY-BACK
+    [ -f "$1/settings" ] || return 1
     deadline=$(sed -n "s/^deadline='\([0-9]*\)'$/\1/p" "$1/settings" 2>/dev/null)
     [ -n "$deadline" ] && [ "$(date +%s)" -gt "$deadline" ]
 }

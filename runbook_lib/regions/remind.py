@@ -43,8 +43,9 @@ def _remind(region: str) -> tuple[str, int]:
             unasked = _ask(plan, run)
     except StepNotReady as busy:
         return str(busy), 0
-    said = "the canary is drained" if is_drained(run) else f"the lease holds until {until:%d %b %H:%M} UTC"
-    if not is_drained(run) and left_s < plan.lease.answer_s:
+    drained = is_drained(run)
+    said = "the canary is drained" if drained else f"the lease holds until {until:%d %b %H:%M} UTC"
+    if not drained and left_s < plan.lease.answer_s:
         _note_once(run, until)
     lines = [f"{region}: {unasked or said}", *notifications.send_due(plan, run)]
     return "\n".join(lines), unasked.exit_code if unasked else 0
