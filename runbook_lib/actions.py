@@ -9,12 +9,12 @@ from typing import Any
 
 from runbook_lib import lock
 from runbook_lib.errors import ActionFailed, HostLocked
-from runbook_lib.host import Completed
 from runbook_lib.mac import Mac
 from runbook_lib.onmac import script
 from runbook_lib.proposal import Proposal, sh
 from runbook_lib.records.evidence import write_whole
 from runbook_lib.records.ledger import Change
+from runbook_lib.ssh.host import Completed
 
 UNLOCK, DRAIN = "let go of this Mac", "drain the canary"
 PULL, PUT_BACK = ': >"$1" && [ -e "$1" ]', 'rm -f "$1" && [ ! -e "$1" ]'

@@ -9,11 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from runbook_lib.host import Completed
 from runbook_lib.onmac import script
 from runbook_lib.plan import Plan
 from runbook_lib.proposal import sh
 from runbook_lib.records.ledger import operator
+from runbook_lib.ssh.host import Completed
 
 HELD_BY_ANOTHER = 75  # sysexits.h: EX_TEMPFAIL
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from runbook_lib.host import Host
 from runbook_lib.plan import Plan
 from runbook_lib.records.ledger import Ledger
+from runbook_lib.ssh.host import Host
 from runbook_lib.vault import Vault
 
 

@@ -14,8 +14,8 @@ import httpx
 import pandas as pd
 
 from runbook_lib import gateway
-from runbook_lib.host import Completed
 from runbook_lib.plan import Plan
+from runbook_lib.ssh.host import Completed
 from runbook_lib.vault import Secret
 from runbook_lib.verdict import Answer, Check, Hop
 
@@ -33,6 +33,7 @@ COLUMNS = [
     "ok",
 ]
 BODY_LIMIT = 2000
+AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -216,14 +217,16 @@ def _ask(plan: Plan, expected: Expected, token: Secret, timeout_s: float) -> dic
     }
 
 
-def ask_keys(plan: Plan, count: int, timeout_s: float = 10) -> int:
-    """Send `count` requests through the public address, each with a delivery key of its own; how many were answered."""
-    answered = 0
-    with httpx.Client(verify=_tls(plan.nginx.ca_file or True), timeout=timeout_s, trust_env=False) as client:
-        for _ in range(count):
-            headers = {**plan.nginx.probe_headers, "Idempotency-Key": f"rollout-{uuid.uuid4()}"}
-            answered += client.get(plan.nginx.public_url + gateway.STARTED, headers=headers).is_success
-    return answered
+def send_keys(plan: Plan, count: int, timeout_s: float = 10) -> None:
+    """Send `count` requests through the public address, each with a delivery key of its own."""
+
+    def send(client: httpx.Client) -> None:
+        headers = {**plan.nginx.probe_headers, "Idempotency-Key": f"rollout-{uuid.uuid4()}"}
+        client.get(plan.nginx.public_url + gateway.STARTED, headers=headers)
+
+    verify = _tls(plan.nginx.ca_file or True)
+    with httpx.Client(verify=verify, timeout=timeout_s, trust_env=False) as client, ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(send, [client] * count))
 
 
 def _tls(verify: str | bool) -> Any:

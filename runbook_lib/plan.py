@@ -1,7 +1,7 @@
 """The plan: what parameters/<region>.yaml may say, as strict models.
 
 Every key is checked for its type and its own range here; what two keys say together is in rules.py,
-and reading the file, with the line of each mistake, in parameters.py.
+reading the file in parameters.py and yaml_file.py, and what is said of a mistake in mistakes.py.
 """
 
 from __future__ import annotations
@@ -36,10 +36,16 @@ UrlPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._~/-]*$")]
 Severity = Literal["info", "success", "warning", "failure"]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$")]
 HeaderValue = Annotated[str, StringConstraints(pattern=r"^[ !#-\[\]-~]*$")]
+Where = tuple[str, ...]  # a key, after the sections that it stands in
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def is_section(annotation: Any) -> bool:
+    """Whether a key's type is a section with keys of its own."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 class HostSection(Section):

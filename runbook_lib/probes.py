@@ -15,7 +15,7 @@ from runbook_lib.errors import EvidenceError
 from runbook_lib.launchd import Job
 from runbook_lib.lock import Holder, lock_file
 from runbook_lib.mac import Mac
-from runbook_lib.nginx import Configuration
+from runbook_lib.nginx.configuration import Configuration
 from runbook_lib.onmac import script
 from runbook_lib.verdict import Check
 

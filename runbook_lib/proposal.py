@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runbook_lib.host import Completed
 from runbook_lib.mac import Mac
+from runbook_lib.ssh.host import Completed
 
 Proof = Callable[[Mac, Completed], Mapping[str, Any]]
 

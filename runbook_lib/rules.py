@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import PurePosixPath
 
-from runbook_lib.plan import GatewaySection, Plan, horizon_of
+from runbook_lib.plan import GatewaySection, Plan, Where, horizon_of
 
-Where = tuple[str, ...]
 Mistake = tuple[Where, str]
 Rule = Callable[[Plan], Iterator[Mistake]]
 

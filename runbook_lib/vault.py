@@ -18,8 +18,8 @@ import keyring
 import keyring.errors
 
 from runbook_lib.errors import CommandFailed, HostError, PlanError
-from runbook_lib.host import Host
 from runbook_lib.onmac import script
+from runbook_lib.ssh.host import Host
 
 SHORTEST = 8  # shorter values would redact ordinary words
 

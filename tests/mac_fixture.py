@@ -17,12 +17,12 @@ import pytest
 import yaml
 
 from runbook_lib import parameters
-from runbook_lib.host import Host
 from runbook_lib.lab import processes
 from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.mac import Mac
 from runbook_lib.plan import Plan
 from runbook_lib.records.ledger import Ledger
+from runbook_lib.ssh.host import Host
 from runbook_lib.vault import Vault
 
 PROJECT = Path(__file__).parents[1]

@@ -21,7 +21,8 @@ from typing import Any
 import yaml
 
 from runbook_lib import parameters
-from runbook_lib.nginx import Configuration, render
+from runbook_lib.nginx.configuration import Configuration
+from runbook_lib.nginx.rendering import render
 from runbook_lib.plan import Plan
 
 HK = (Path(__file__).parents[1] / "parameters/hk.yaml").read_text(encoding="utf-8")
@@ -37,6 +38,20 @@ http {{
 {http}
     include servers/*;
 }}
+"""
+
+SERVER = """server {
+    listen 127.0.0.1:PUBLIC;
+    set_real_ip_from 127.0.0.0/8;
+    real_ip_header X-Practice-Client;
+    include who*.inc;  # what the split says, by itself
+    location / {
+        proxy_pass http://127.0.0.1:PRIMARY;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header X-Forwarded-For $remote_addr;
+    }
+}
 """
 
 
@@ -132,9 +147,7 @@ class OwnNginx:
     def set_weight(self, plan: Plan, weight_pct: float) -> str:
         """Write what render says, as change_nginx.sh would, and answer the revision; nginx -t must accept it."""
         rendered = render(plan, self.configuration(), weight_pct)
-        for path, text in rendered.files.items():
-            Path(path).parent.mkdir(exist_ok=True)
-            Path(path).write_text(text)
+        write(rendered.files)
         says = 'location = /who { return 200 "$openclaw_gateway $openclaw_target"; }\n'
         (self.folder / "who.inc").write_text(says)  # our variables are known from here on
         done = self.run("-t", "-q")
@@ -167,6 +180,12 @@ class OwnNginx:
         if self.process:
             self.process.terminate()
             self.process.wait(10)
+
+
+def write(files: dict[str, str]) -> None:
+    for path, text in files.items():
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_bytes(text.encode())
 
 
 def ask(port: int, paths: list[str], *headers: dict[str, str]) -> list[bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from test_shell import MAC_PATH, SHELLS, each_shell
+from shells import MAC_PATH, SHELLS, each_shell
 
 from runbook_lib import parameters
 from runbook_lib.accesslog import LOG_FIELDS

@@ -23,13 +23,13 @@ from mac_fixture import connected, plan_of
 from runbook_lib import gateway, matrix
 from runbook_lib.actions import apply
 from runbook_lib.errors import ActionFailed, PlanError
-from runbook_lib.host import Host
 from runbook_lib.lab.layout import CANARY_LABEL, launchd_domain, write
 from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.mac import Mac
 from runbook_lib.plan import Plan
 from runbook_lib.probes import probe_jobs, probe_listeners, probe_packages, probe_secrets
 from runbook_lib.proposal import Proposal
+from runbook_lib.ssh.host import Host
 from runbook_lib.steps import install, jobs, sentinel, snapshot
 from runbook_lib.steps.snapshot import Snapshot
 from runbook_lib.steps.weight import propose_weight

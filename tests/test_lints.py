@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from own_nginx import OwnNginx
 
-from runbook_lib.nginx import render
+from runbook_lib.nginx.rendering import render
 from runbook_lib.probes import Nginx
 from runbook_lib.steps.lints import COLUMNS, judge, lint
 from runbook_lib.verdict import Answer, Hop

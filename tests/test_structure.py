@@ -33,25 +33,25 @@ install jobs suspension weight snapshot sentinel > lease     what a step propose
 probes actions                                               everything ASKED of the Mac, everything that CHANGES it
 analyse gaps replay > stage > injections > dealt judge partitions > reloads > ratios latency > blame
                                                              measurements and thresholds to a verdict
-nginx launchd matrix migration sudoers webhooks incident > gateway
+rendering > adoption > configuration launchd matrix migration sudoers webhooks incident > gateway
                                                              what each thing is: text and frames
 lock > proposal > mac > vault                                a connected Mac; a change of it before it is made
-seal > evidence manifest signature > ledger                  the run folder; what was tried, done and proven
+seal > evidence manifest signature weights > ledger          the run folder; what was tried, done and proven
 accesslog > .reader > .blocks .counts .detection .stream > .foreign .frames .lines
                                                              any access log to counts, counts to frames
 .formats .counting > .rows .names .tally > .fields .cursor
                                                              a line to fields; where the last fetch ended
-host                                                         one SSH connection
-parameters > rules > plan                                    parameters/<region>.yaml to strict models
+host > route tunnel                                          one SSH connection, through what hops, HTTP through it
+parameters > mistakes rules > yaml_file > plan               parameters/<region>.yaml to strict models
 errors verdict thresholds statistics onmac                   what everybody uses; the scripts that run on the Mac
 """
 
 OWNERS = {
-    "paramiko": {"host"},
-    "httpcore": {"host"},
+    "paramiko": {"host", "route", "tunnel"},
+    "httpcore": {"tunnel"},
     "matplotlib": {"report", "plots", "page", "zygote"},
     "papermill": {"execute", "engine", "record"},
-    "crossplane": {"nginx"},
+    "crossplane": {"configuration"},
     "IPython": {"redaction"},
     "apprise": {"incident"},
     "keyring": {"vault"},
@@ -366,10 +366,10 @@ def test_other_exceptions_of_the_library_are_in_the_tree() -> None:
 
 
 def test_files_stay_small() -> None:
-    """A file that grows over 400 lines has two jobs."""
+    """A file that grows over 340 lines has two jobs."""
     for path in LIBRARY.rglob("*.py"):
         count = len(path.read_text(encoding="utf-8").splitlines())
-        assert count <= 400, f"{path.name} has {count} lines"
+        assert count <= 340, f"{path.name} has {count} lines"
 
 
 def test_no_two_files_have_one_name() -> None:

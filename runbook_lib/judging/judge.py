@@ -94,11 +94,12 @@ def judge_windows(
     taken_over = Series.of(counts, ["canary"], "taken_over", "requests")
     own = Series.of(counts, GATEWAYS, "own_5xx", "requests")
     errors = judge_ratio(CANARY_ERRORS, canary, Hop.CANARY, thresholds)
+    no_better = errors.answer is Answer.FAIL and _no_better(canary, primary, thresholds)
     connects = [judge_connect(counts, g, GATEWAY_HOP[g], thresholds) for g in ("canary", "primary")]
     if all(check.answer is Answer.FAIL for check in connects):
         connects = [replace(check, hop=Hop.HOST) for check in connects]
     checks += [
-        _blamed(errors, _no_better(canary, primary, thresholds), probes),
+        _blamed(errors, no_better, probes),
         judge_ratio(TAKEN_OVER, taken_over, Hop.CANARY, thresholds),
         judge_ratio(PRIMARY_ERRORS, primary, Hop.PRIMARY, thresholds),
         judge_ratio(OWN_ERRORS, own, Hop.NGINX, thresholds),

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from runbook_lib.records.evidence import write_whole
 from runbook_lib.records.ledger import Event, Ledger
+from runbook_lib.records.weights import weights
 from runbook_lib.show.plots import plot_weights
 from runbook_lib.show.report import ENVIRONMENT, MARKS
 from runbook_lib.verdict import Answer
@@ -85,8 +86,8 @@ def step_rows(run_dir: Path) -> list[StepRow]:
 
 def drawn_weights(run_dir: Path) -> tuple[Markup, str]:
     """The canary's weight over time as SVG, and in words; both empty where no weight was set."""
-    weights = _weights(_events(run_dir))
-    return Markup(_svg(weights)) if len(weights) else Markup(""), _weights_text(weights)
+    found = weights(_events(run_dir))
+    return Markup(_svg(found)) if len(found) else Markup(""), _weights_text(found)
 
 
 def symbol(state: str) -> str:
@@ -164,7 +165,7 @@ def _answer(verdict: Event | None, closed: Event | None, failed: Event | None) -
 
 def _run(run_dir: Path, events: list[Event], steps: list[StepRow]) -> dict[str, Any]:
     region = next((event["detail"]["region"] for event in events if "region" in event["detail"]), None)
-    drains = [event for event in events if _is_drain(event)]
+    drains = [event for event in events if event["event"] == "drained"]
     checklist = steps[: len(CHECKLIST)]
     passed = sum(row.state == Answer.PASS for row in checklist)
     state = _state([row.state for row in steps], passed)
@@ -178,7 +179,7 @@ def _run(run_dir: Path, events: list[Event], steps: list[StepRow]) -> dict[str, 
         "state": state,
         "sentence": sentence,
         "hops": blamed.hop if blamed else "",
-        "drained": {**drains[-1], "why": _why(drains[-1], events)} if drains else None,
+        "drained": {**drains[-1], "why": drains[-1]["detail"].get("why", drains[-1]["what"])} if drains else None,
         "last_at": events[-1]["at"] if events else "",
         "events_count": len(events),
     }
@@ -193,55 +194,21 @@ def _state(states: Iterable[str], passed: int) -> str:
     return Answer.PASS.value if passed == len(CHECKLIST) else "unfinished"
 
 
-def _weights(events: list[Event]) -> pd.DataFrame:
-    """at, weight_pct: what was proven to run, with the last one held until the last event."""
-    intents: dict[str, Any] = {}
-    rows: list[tuple[str, float]] = []
-    weight_pct, is_drained = 0.0, False
-    for event in events:
-        kind, what, detail = event["event"], event["what"], event["detail"]
-        if kind == "intent":
-            intents[what] = detail.get("weight_pct")
-            continue
-        if kind == "weight" or (kind == "verified" and intents.get(what) is not None):
-            weight_pct = float(detail.get("weight_pct", intents.get(what) or 0))
-        elif _is_drain(event) or (kind == "verified" and what == "end the drain"):
-            is_drained = _is_drain(event)
-        else:
-            continue
-        rows.append((event["at"], 0.0 if is_drained else weight_pct))
-    if rows:
-        rows.append((events[-1]["at"], rows[-1][1]))
-    frame = pd.DataFrame(rows, columns=["at", "weight_pct"])
-    return frame.assign(at=pd.to_datetime(frame["at"], utc=True, format="ISO8601"))
-
-
-def _why(drain: Event, events: list[Event]) -> str:
-    """What the drain's own intent gave as the reason, else what the event says."""
-    intents = [e for e in events if e["event"] == "intent" and e["what"] == drain["what"] and e["seq"] < drain["seq"]]
-    return str(intents[-1]["detail"].get("why", drain["what"]) if intents else drain["what"])
-
-
-def _is_drain(event: Event) -> bool:
-    """Drained by an operator or a failed step (a proven action), or found drained by the sentinel."""
-    return event["event"] == "drained" or (event["event"], event["what"]) == ("verified", "drain the canary")
-
-
-def _weights_text(weights: pd.DataFrame) -> str:
-    if weights.empty:
+def _weights_text(over_time: pd.DataFrame) -> str:
+    if over_time.empty:
         return ""
-    changed = weights[weights["weight_pct"].diff() != 0]
+    changed = over_time[over_time["weight_pct"].diff() != 0]
     told = [f"{row:g} %" for row in changed["weight_pct"]]
     shown = told if len(told) <= 12 else [*told[:5], "…", *told[-5:]]
     return f"Canary weight over time: {', '.join(shown)}."
 
 
-def _svg(weights: pd.DataFrame) -> str:
+def _svg(over_time: pd.DataFrame) -> str:
     """Drawn at the width of a phone; black becomes the page's own text colour, for light and dark."""
     figure = Figure(figsize=(3.7, 2.4), layout="constrained")
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "weights", "font.size": 9}):
-        plot_weights(weights, figure.subplots()).set_title("", loc="left")
+        plot_weights(over_time, figure.subplots()).set_title("", loc="left")
         nothing: Any = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)
     drawn = file.getvalue()

@@ -188,11 +188,12 @@ def _rss_limits(ax: Axes, primary: pd.Series[float], gap_pct: float) -> None:
 
 def _worth_a_label(at: Any, weight_pct: Any) -> Iterator[tuple[Any, float]]:
     """The weights that were held, the largest and the last: a ramp's steps lie too close for one each."""
-    span = at[-1] - at[0] if len(at) else 0
-    for index, (when, weight) in enumerate(zip(at, weight_pct, strict=True)):
-        is_last = index == len(at) - 1
-        if is_last or weight == weight_pct.max() or at[index + 1] - when >= 0.1 * span:
-            yield when, weight
+    changed = np.flatnonzero(np.diff(weight_pct, prepend=np.nan))
+    ends = [*at[changed[1:]], *at[-1:]]
+    for index, end in zip(changed, ends, strict=True):
+        is_last = index == changed[-1]
+        if is_last or weight_pct[index] == weight_pct.max() or end - at[index] >= 0.1 * (at[-1] - at[0]):
+            yield at[index], weight_pct[index]
 
 
 def _axes(height_in: float) -> Axes:

@@ -185,13 +185,6 @@ def judge_step(plan: Plan, weight_pct: float, counts: LogCounts, samples: pd.Dat
     return Verdict.of([*traffic, *judge_gateways(samples, plan.thresholds, weight_pct)])
 
 
-def weights(run: Run) -> pd.DataFrame:
-    """The weights as the ledger has them: at (aware UTC), weight_pct."""
-    rows = [(e["at"], e["detail"]["weight_pct"]) for e in run.ledger().events("weight")]
-    frame = pd.DataFrame(rows, columns=["at", "weight_pct"])
-    return frame.assign(at=pd.to_datetime(frame["at"], utc=True))
-
-
 def judge_promoted(pulse: Pulse) -> list[Check]:
     """Does the canary serve everything?"""
     answer = Answer.PASS if pulse.weight_pct == 100 else Answer.INCONCLUSIVE

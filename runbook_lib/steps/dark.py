@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.mac import Mac
-from runbook_lib.matrix import ask_keys
+from runbook_lib.matrix import send_keys
 from runbook_lib.probes import Pulse, probe_pulse
 from runbook_lib.records.evidence import Run
 from runbook_lib.steps.collect import settle
@@ -15,7 +15,7 @@ OWN_REQUESTS_COUNT = 60  # at 5 % a split that is not dark misses 60 keys once i
 
 def wait_for_traffic(mac: Mac, run: Run) -> LogCounts:
     """Send requests of our own with as many different keys, let real traffic pass, and count both."""
-    ask_keys(mac.plan, OWN_REQUESTS_COUNT)
+    send_keys(mac.plan, OWN_REQUESTS_COUNT)
     return settle(mac, run, probe_pulse(mac).revision, mac.plan.traffic.settle_s)
 
 

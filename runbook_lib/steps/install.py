@@ -11,12 +11,12 @@ import pandas as pd
 
 from runbook_lib import gateway, launchd
 from runbook_lib.errors import ActionFailed, PlanError
-from runbook_lib.host import Completed
 from runbook_lib.mac import Mac
 from runbook_lib.onmac import function, script
 from runbook_lib.plan import Plan
 from runbook_lib.probes import probe_packages
 from runbook_lib.proposal import Proposal
+from runbook_lib.ssh.host import Completed
 from runbook_lib.vault import Secret
 from runbook_lib.verdict import Answer, Check, Hop, passed_if
 

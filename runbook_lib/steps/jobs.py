@@ -8,13 +8,13 @@ from typing import Any
 
 from runbook_lib import gateway
 from runbook_lib.errors import ActionFailed
-from runbook_lib.host import Completed
 from runbook_lib.launchd import EXIT_TIMEOUT_S
 from runbook_lib.mac import Mac
 from runbook_lib.onmac import script
 from runbook_lib.plan import GatewaySection
 from runbook_lib.probes import probe_jobs, probe_listeners, probe_startup
 from runbook_lib.proposal import Proposal
+from runbook_lib.ssh.host import Completed
 from runbook_lib.steps import migration
 
 BOOTSTRAP_LIMIT_S = 20

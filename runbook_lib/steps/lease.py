@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from runbook_lib.host import Completed
 from runbook_lib.mac import Mac
 from runbook_lib.plan import Plan
 from runbook_lib.proposal import Proposal
 from runbook_lib.records.ledger import Ledger, operator
+from runbook_lib.ssh.host import Completed
 
 HOLD = "hold the operator's lease"
 RELEASE = "give the operator's lease back"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from runbook_lib.nginx import Configuration, Directive, proxies_to
+from runbook_lib.nginx.configuration import Configuration, Directive, proxies_to
 from runbook_lib.plan import Plan
 from runbook_lib.probes import Nginx
 from runbook_lib.verdict import Answer, Check, Hop

@@ -16,12 +16,12 @@ import pandas as pd
 from runbook_lib import matrix
 from runbook_lib.actions import apply
 from runbook_lib.errors import ActionFailed
-from runbook_lib.host import Completed
 from runbook_lib.incident import page_incident, wait_confirmed
 from runbook_lib.mac import Mac
 from runbook_lib.onmac import script
 from runbook_lib.probes import probe_matrix
 from runbook_lib.proposal import Proposal
+from runbook_lib.ssh.host import Completed
 from runbook_lib.verdict import Check
 
 STARTS_ITSELF_AFTER_S = 120  # nginx comes back even when the connection is lost meanwhile

@@ -9,7 +9,7 @@ import pandas as pd
 
 from runbook_lib import gateway, matrix
 from runbook_lib.mac import Mac
-from runbook_lib.nginx import Configuration
+from runbook_lib.nginx.configuration import Configuration
 from runbook_lib.probes import Pulse, probe_matrix, probe_nginx
 from runbook_lib.proposal import Proposal
 from runbook_lib.steps import jobs, migration, sentinel, suspension

@@ -11,12 +11,12 @@ import pandas as pd
 
 from runbook_lib import gateway, launchd
 from runbook_lib.errors import ActionFailed
-from runbook_lib.host import Completed
 from runbook_lib.launchd import Job
 from runbook_lib.mac import Mac
 from runbook_lib.onmac import function, script
 from runbook_lib.proposal import Proposal, sh
 from runbook_lib.records.evidence import Run
+from runbook_lib.ssh.host import Completed
 from runbook_lib.verdict import Answer, Check, Hop, passed_if
 
 LONGEST_S = 3600

@@ -7,12 +7,12 @@ from typing import Any
 
 from runbook_lib import gateway
 from runbook_lib.errors import ActionFailed
-from runbook_lib.host import Completed
 from runbook_lib.launchd import wrapper_path
 from runbook_lib.mac import Mac
 from runbook_lib.onmac import script
 from runbook_lib.probes import probe_jobs, probe_pulse
 from runbook_lib.proposal import Proposal
+from runbook_lib.ssh.host import Completed
 
 ANSWER_S = 30  # two answers that do not come, and the connection
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from runbook_lib.errors import ActionFailed
-from runbook_lib.host import Completed
 from runbook_lib.mac import Mac
-from runbook_lib.nginx import render
+from runbook_lib.nginx.rendering import render
 from runbook_lib.onmac import script
 from runbook_lib.probes import probe_nginx, probe_pulse
 from runbook_lib.proposal import Proposal, sh, staged
+from runbook_lib.ssh.host import Completed
 
 RELOAD_LIMIT_S = 5  # a reload that is not visible to new connections after this long has failed
 RAMP_POINTS_PCT = 5.0  # a controller's stand-in for slow_start: at most this many points at a time

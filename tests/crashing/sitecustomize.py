@@ -111,7 +111,7 @@ def watch_host(module: ModuleType, crashes: Crashes) -> None:
 
 PATCHES: dict[str, Callable[[ModuleType, Crashes], None]] = {
     "runbook_lib.records.ledger": watch_ledger,
-    "runbook_lib.host": watch_host,
+    "runbook_lib.ssh.host": watch_host,
 }
 
 

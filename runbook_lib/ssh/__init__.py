@@ -1,0 +1,1 @@
+"""The SSH connection to the Mac: the way there, the connection, HTTP through it."""
