@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from runbook_lib import mistakes, rules
 from runbook_lib.errors import PlanError
-from runbook_lib.plan import Plan, Where, is_section
+from runbook_lib.plan import Plan, Where, is_section, with_horizon
 from runbook_lib.yaml_file import Lines, YamlFile, read
 
 STEP_PARAMETERS = {"again", "dry_run", "restore_primary"}
@@ -96,7 +96,7 @@ def _build(values: dict[str, Any], source: str, lines: Lines, wrong: list[str]) 
 
 def _rules_beside(values: dict[str, Any], bad: set[Where], lines: Lines) -> Iterator[str]:
     """What the rules say of the keys that are sound: a rule that needs a refused one ends there."""
-    sound = _sound(Plan, values, bad, ())
+    sound = _sound(Plan, with_horizon(values), bad, ())
     for rule in rules.RULES:
         with suppress(AttributeError):
             yield from (mistakes.located(where, text, lines) for where, text in rule(sound))

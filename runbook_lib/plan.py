@@ -208,6 +208,15 @@ def horizon_of(observe_s: float) -> int:
     return math.ceil(min(observe_s, LONGEST_S))
 
 
+def with_horizon(values: dict[str, Any]) -> dict[str, Any]:
+    """The judge's budget of false drains is for as long as the observation lasts: written once, used by both."""
+    observation, thresholds = values.get("observation", {}), values.get("thresholds", {})
+    observe_s = observation.get("observe_s") if isinstance(observation, dict) else None
+    if not isinstance(observe_s, int | float) or not isinstance(thresholds, dict) or not observe_s > 0:
+        return values  # what is wrong with them is said where they are read
+    return values | {"thresholds": {"observation_s": horizon_of(observe_s)} | thresholds}
+
+
 class Plan(Section):
     """One region's rollout, whole and checked."""
 
@@ -238,14 +247,7 @@ class Plan(Section):
     @model_validator(mode="before")
     @classmethod
     def _one_length(cls, values: Any) -> Any:
-        """The judge's budget of false drains is for as long as the observation lasts: written once, used by both."""
-        if not isinstance(values, dict):
-            return values
-        observation, thresholds = values.get("observation", {}), values.get("thresholds", {})
-        observe_s = observation.get("observe_s") if isinstance(observation, dict) else None
-        if not isinstance(observe_s, int | float) or not isinstance(thresholds, dict) or not observe_s > 0:
-            return values  # what is wrong with them is said where they are read
-        return values | {"thresholds": {"observation_s": horizon_of(observe_s)} | thresholds}
+        return with_horizon(values) if isinstance(values, dict) else values
 
     @property
     def gateways(self) -> dict[str, GatewaySection]:

@@ -12,7 +12,8 @@ from torture_log import FIELDS, START_MS, UPSTREAMS, A, B, seconds
 from runbook_lib import accesslog
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.judging.blame import Probe, blame
-from runbook_lib.judging.judge import drains, judge_backlog, judge_reload, judge_rss, judge_share, judge_windows
+from runbook_lib.judging.judge import drains, judge_backlog, judge_reload, judge_rss, judge_windows
+from runbook_lib.judging.share import PATIENCE_S, judge_share
 from runbook_lib.thresholds import Thresholds
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
 
@@ -220,9 +221,28 @@ def test_rss_ignores_one_spike_and_wants_samples() -> None:
     ],
 )  # fmt: skip
 def test_share(canary: int, total: int, asked: float, answer: Answer) -> None:
-    check = judge_share(canary, total, asked)
+    check = judge_share(arrived(canary, total, 60), asked)
     assert check.answer is answer, check.reason
     assert f"{canary} of {total}" in check.reason
+
+
+def arrived(canary: int, total: int, seconds_count: int) -> LogCounts:
+    """Both gateways' requests, as many in each second, the rest in the last."""
+    counts = LogCounts(5)
+    ticks = 1_778_025_600 // counts.tick_s + np.arange(seconds_count // counts.tick_s)
+    for gateway, count in (("canary", canary), ("primary", total - canary)):
+        each = np.full(len(ticks), count // len(ticks))
+        each[-1] += count % len(ticks)
+        counts.ticks.add(("r1", gateway, "requests"), ticks, each)
+    return counts
+
+
+@pytest.mark.parametrize(("seconds_count", "answer"), [(PATIENCE_S - 1, INCONCLUSIVE), (PATIENCE_S, FAIL)])
+@pytest.mark.parametrize("canary", [21, 50], ids=["the canary stalls", "primary stalls"])
+def test_a_moments_stall_is_no_wrong_split(seconds_count: int, answer: Answer, canary: int) -> None:
+    """What is not answered yet is in no log."""
+    assert judge_share(arrived(canary, 50, seconds_count), 70).answer is answer
+    assert judge_share(arrived(35, 50, seconds_count), 70).answer is PASS
 
 
 # who is at fault

@@ -202,6 +202,12 @@ def test_all_mistakes_at_once_structural_ones_beside_rules() -> None:
     }
 
 
+def test_a_longer_observation_is_no_second_mistake() -> None:
+    values = changed("thresholds", "rss_gap_pct", to=-1)
+    values["observation"] = {**values["observation"], "observe_s": 259_200}
+    assert [mistake.partition(": ")[0] for mistake in refused(values)] == ["thresholds.rss_gap_pct"]
+
+
 def test_a_rule_says_nothing_of_a_key_that_is_refused() -> None:
     values = changed("primary", "port", to="18789")
     values["canary"]["port"] = 18789

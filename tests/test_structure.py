@@ -31,7 +31,7 @@ climb rehearsal rollback                                     several changes, wi
 dark observation hunt lints validation smoke > collect       what a step asks, and what it makes of the answer
 install jobs suspension weight snapshot sentinel > lease     what a step proposes to change
 probes actions                                               everything ASKED of the Mac, everything that CHANGES it
-analyse gaps replay > stage > injections > dealt judge partitions > reloads > ratios latency > blame
+analyse gaps replay > stage > injections > dealt judge partitions > reloads share > ratios latency > blame
                                                              measurements and thresholds to a verdict
 rendering > adoption > configuration launchd matrix migration sudoers webhooks incident > gateway
                                                              what each thing is: text and frames

@@ -28,6 +28,7 @@ from runbook_lib.judging.blame import GATEWAY_HOP, Probe, blame
 from runbook_lib.judging.latency import judge_connect, judge_header
 from runbook_lib.judging.ratios import RatioRule, Series, is_over, judge_ratio, over_stretch, percent
 from runbook_lib.judging.reloads import judge_reload
+from runbook_lib.judging.share import judge_share
 from runbook_lib.judging.statistics import interval
 from runbook_lib.thresholds import Thresholds
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
@@ -39,11 +40,9 @@ __all__ = [
     "judge_log",
     "judge_reload",
     "judge_rss",
-    "judge_share",
     "judge_windows",
 ]
 
-SHARE_CONFIDENCE = 0.999
 DRAINING = ("canary 5xx", "canary taken over", "canary share")
 NEEDED = frozenset(
     {"openclaw_target", "upstream_addr", "upstream_status", "upstream_connect_time", "upstream_header_time"}
@@ -107,7 +106,7 @@ def judge_windows(
         _blamed(judge_header(counts, thresholds), False, probes),
     ]
     if asked_pct is not None:
-        checks.append(judge_share(canary_count, canary_count + primary_count, asked_pct))
+        checks.append(judge_share(counts, asked_pct))
     return Verdict.of(checks)
 
 
@@ -168,37 +167,6 @@ def _blamed(check: Check, others_too: bool, probes: Sequence[Probe]) -> Check:
     hop, evidence = blame("canary", others_too, probes)
     remedy = check.remedy if hop is Hop.CANARY else f"look at the {hop.value} first; the canary may be sound"
     return replace(check, hop=hop, reason=f"{check.reason}; {evidence}", remedy=remedy)
-
-
-def judge_share(canary_count: int, total_count: int, asked_pct: float) -> Check:
-    """Whether the share that arrived can be what was asked: inside the exact binomial bound at 99.9 %.
-
-    Counts are of requests whose keys are independent (delivery ids); many requests with one key count as
-    one. Too few to tell the share from none at all are inconclusive.
-    """
-    name, asked = "canary share", asked_pct / 100
-    low, high = interval(canary_count, total_count, SHARE_CONFIDENCE)
-    measured = 100 * canary_count / total_count if total_count else None
-    text = f"{name}: {canary_count} of {total_count} requests"
-    if total_count:
-        bounds = f"99.9 % interval {percent(float(low))} to {percent(float(high))}"
-        text += f" are {percent(canary_count / total_count)} ({bounds})"
-    text += f", {asked_pct:g} % asked"
-
-    def check(answer: Answer, tail: str, remedy: str = "") -> Check:
-        return Check(name, answer, text + tail, Hop.NGINX, measured, asked_pct, "%", total_count, remedy)
-
-    if not total_count:
-        return check(Answer.INCONCLUSIVE, ": no requests", "send some traffic")
-    if asked == 0:
-        ok = canary_count == 0
-        return check(Answer.PASS if ok else Answer.FAIL, "", "" if ok else "look at the split and the drain file")
-    if not low <= asked <= high:
-        return check(Answer.FAIL, ": not what was asked", "look at the split's key, the drain file and max_fails")
-    needed = int(np.ceil(np.log((1 - SHARE_CONFIDENCE) / 2) / np.log1p(-asked))) if asked < 1 else 1
-    if total_count < needed:
-        return check(Answer.INCONCLUSIVE, f": n={total_count} cannot tell it from none, {needed} are needed")
-    return check(Answer.PASS, "")
 
 
 def judge_rss(

@@ -10,8 +10,8 @@ import pandas as pd
 
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.actions import apply, undrain
-from runbook_lib.judging.judge import SHARE_CONFIDENCE, judge_reload, judge_share
-from runbook_lib.judging.statistics import interval
+from runbook_lib.judging.judge import judge_reload
+from runbook_lib.judging.share import arrived, bounds_pct, judge_share
 from runbook_lib.mac import Mac
 from runbook_lib.plan import Plan
 from runbook_lib.probes import Pulse, probe_nginx, probe_pulse
@@ -96,13 +96,13 @@ class Raised:
 
     def share(self) -> dict[str, float]:
         """What plot_share draws: asked_pct, arrived_pct, and the bounds of the 99.9 % interval."""
-        canary, total = _split(self.after)
-        low, high = interval(canary, total, SHARE_CONFIDENCE)
+        canary, total = arrived(self.after)
+        low_pct, high_pct = bounds_pct(self.after)
         return {
             "asked_pct": self.weight_pct,
             "arrived_pct": 100 * canary / total if total else 0.0,
-            "low_pct": 100 * float(low),
-            "high_pct": 100 * float(high),
+            "low_pct": low_pct,
+            "high_pct": high_pct,
         }
 
 
@@ -130,9 +130,8 @@ def judge(plan: Plan, raised: Raised) -> list[Check]:
     if plan.topology == "primary_standby":
         reason = "a standby gets synthetic probes and no slice; its weight stays 0 until the swap"
         return [Check("no slice", Answer.PASS, reason, Hop.RUNBOOK)]
-    canary, total = _split(raised.after)
     return [
-        judge_share(canary, total, raised.weight_pct),
+        judge_share(raised.after, raised.weight_pct),
         *judge_reload(raised.before, raised.after, plan.thresholds),
     ]
 
@@ -172,7 +171,7 @@ def promote(mac: Mac, run: Run) -> tuple[pd.DataFrame, Verdict]:
             fetched=run.fetched(),
         )
         rows.append(
-            (weight_pct, _split(counts)[1], str(verdict.answer), "; ".join(verdict.reasons) or "all checks passed")
+            (weight_pct, arrived(counts)[1], str(verdict.answer), "; ".join(verdict.reasons) or "all checks passed")
         )
         if verdict.answer is not Answer.PASS:
             break
@@ -194,7 +193,7 @@ def judge_promoted(pulse: Pulse) -> list[Check]:
 
 def _is_enough(mac: Mac, counts: LogCounts) -> bool:
     """Enough requests of the canary, and of primary while it has a share, for any rule to be decided."""
-    canary, total = _split(counts)
+    canary, total = arrived(counts)
     needed = 0 if mac.plan.topology == "primary_standby" else mac.plan.thresholds.min_requests_count
     return canary >= needed and (total - canary >= needed or canary == total)
 
@@ -203,8 +202,3 @@ def _is_decided(mac: Mac, weight_pct: float, counts: LogCounts) -> bool:
     """Enough requests, and no rule that is over its threshold without being certain: until then the weight is held."""
     answer = Verdict.of(judge_traffic(counts, mac.plan.thresholds, weight_pct)).answer
     return _is_enough(mac, counts) and answer is not Answer.INCONCLUSIVE
-
-
-def _split(counts: LogCounts) -> tuple[int, int]:
-    canary = counts.total("canary", "requests")
-    return canary, canary + counts.total("primary", "requests")
