@@ -126,7 +126,7 @@ def test_the_project_is_found_from_the_notebooks_folder(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_step_asks_the_mac_a_handful_of_questions(own_project: Project) -> None:
-    """Each is three round trips, 150 ms or more from another continent."""
+    """Each is a round trip, 150 ms or more from another continent."""
     assert own_project.run("rollout", "run", "lab").returncode == 0
     counts = {e["step"]: e["detail"]["round_trips_count"] for e in own_project.events("step_closed")}
     print(counts)

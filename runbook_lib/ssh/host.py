@@ -1,7 +1,7 @@
 """One SSH connection to the Mac: run a script, read a file, speak HTTP through it.
 
-Each question is one script on standard input of `/bin/sh -s`: one round trip, no quoting through zsh, nothing
-in the process list.
+Each question is one script on standard input of `/bin/sh -s`: no quoting through zsh, nothing in the process list.
+The next shells are begun while a command runs, so that it costs one round trip.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import shlex
 import threading
 import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -23,6 +25,7 @@ from runbook_lib.ssh import tunnel
 from runbook_lib.ssh.route import connect
 
 CHUNK = 1 << 16
+SHELLS_AHEAD = 2  # beginning one takes two round trips, and a command one
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,11 @@ class Host:
     def __init__(self, section: HostSection, shell: str = "/bin/sh") -> None:
         self.name, self._section, self._shell = section.alias, section, shell
         self.round_trips_count = 0
-        self._opened_ahead: list[paramiko.Channel] = []
+        self._ahead: deque[Future[paramiko.Channel]] = deque()
         self._counting = threading.Lock()
+        self._beginning = ThreadPoolExecutor(SHELLS_AHEAD + 1)
         with ExitStack() as closing:
+            closing.callback(self._beginning.shutdown, wait=False, cancel_futures=True)
             self._transport = connect(section, closing)
             self._closing = closing.pop_all()
 
@@ -70,9 +75,7 @@ class Host:
         The whole script is parsed before its first command runs, so a connection cut while it is sent runs
         nothing. Raises CommandFailed (unless `check` is false), CommandTimeout, ConnectionLost.
         """
-        wrapped = f'__main() {{\n{script}\n}}\n__main "$@" </dev/null\n'
-        done = self._exec([self._shell, "-s", "--", *args], wrapped.encode(), timeout_s)
-        stdout, stderr, status, duration_s = done
+        stdout, stderr, status, duration_s = self._exec(_title(script), script, args, timeout_s)
         completed = Completed(stdout.decode(errors="replace"), stderr.decode(errors="replace"), status, duration_s)
         if check and status != 0:
             raise CommandFailed(self.name, _title(script), status, completed.stderr or completed.stdout)
@@ -84,7 +87,8 @@ class Host:
 
     def read(self, path: str, offset: int = 0) -> bytes:
         """The bytes of a file from `offset` on. Raises CommandFailed where it cannot be read."""
-        stdout, stderr, status, _ = self._exec(["/usr/bin/tail", "-c", f"+{offset + 1}", path], b"", None)
+        words = (str(offset + 1), path)
+        stdout, stderr, status, _ = self._exec(f"reading {path}", 'exec /usr/bin/tail -c "+$1" "$2"', words, None)
         if status != 0:
             raise CommandFailed(self.name, f"reading {path}", status, stderr.decode(errors="replace"))
         return stdout
@@ -93,25 +97,26 @@ class Host:
         """A client whose connections leave from the Mac, through this SSH connection."""
         return tunnel.client(self._transport, self.name, base_url, timeout_s)
 
-    def _exec(self, argv: list[str], stdin: bytes, timeout_s: float | None) -> tuple[bytes, bytes, int, float]:
+    def _exec(
+        self, title: str, script: str, args: tuple[str, ...], timeout_s: float | None
+    ) -> tuple[bytes, bytes, int, float]:
         with self._counting:
             self.round_trips_count += 1
+        whole = f'set -- {shlex.join(args)}\n__main() {{\n{script}\n}}\n__main "$@" </dev/null\n'
         limit_s = timeout_s or self._section.command_timeout_s
         started = time.monotonic()
-        title = _title(stdin.decode(errors="replace")) if stdin else argv[-1]
         channel: paramiko.Channel | None = None
 
         def left_s() -> float:
             return max(0.001, limit_s - (time.monotonic() - started))
 
         try:
-            channel = self._session(limit_s)
-            channel.settimeout(limit_s)
-            _begin(channel, argv, limit_s)
+            channel = self._shell_ahead(limit_s)
+            channel.settimeout(left_s())
             errors: list[bytes] = []
-            reader = threading.Thread(target=self._listen, args=(channel, errors), daemon=True)
+            reader = threading.Thread(target=_drain, args=(channel, errors), daemon=True)
             reader.start()
-            channel.sendall(stdin)
+            channel.sendall(whole.encode())
             channel.shutdown_write()
             output: list[bytes] = []
             while block := channel.recv(CHUNK):
@@ -132,19 +137,26 @@ class Host:
             raise self._lost(title, started, None)
         return b"".join(output), b"".join(errors), status, time.monotonic() - started
 
-    def _session(self, limit_s: float) -> paramiko.Channel:
-        """A channel for a command: the one that was opened while the last command ran saves a round trip."""
-        while self._opened_ahead:
-            with suppress(IndexError):  # another thread took it
-                if not (channel := self._opened_ahead.pop()).closed:
-                    return channel
-        return self._transport.open_session(timeout=limit_s)
+    def _shell_ahead(self, limit_s: float) -> paramiko.Channel:
+        """A shell that waits for its script; as many more are begun as it takes that the next one does, too."""
+        with self._counting:
+            while len(self._ahead) <= SHELLS_AHEAD:
+                self._ahead.append(self._beginning.submit(self._begin_shell, self._section.connect_timeout_s))
+            waiting = self._ahead.popleft()
+        with suppress(paramiko.SSHException, EOFError, OSError):  # asked once more, and then it says why
+            if not (channel := waiting.result(limit_s)).closed:
+                return channel
+        return self._begin_shell(limit_s)
 
-    def _listen(self, channel: paramiko.Channel, errors: list[bytes]) -> None:
-        if not self._opened_ahead:
-            with suppress(paramiko.SSHException, EOFError, OSError):  # the next command asks again, and says so
-                self._opened_ahead.append(self._transport.open_session(timeout=self._section.connect_timeout_s))
-        _drain(channel, errors)
+    def _begin_shell(self, limit_s: float) -> paramiko.Channel:
+        channel = self._transport.open_session(timeout=limit_s)
+        too_late = threading.Timer(limit_s, channel.close)  # exec_command waits for ever where nothing answers
+        too_late.start()
+        try:
+            channel.exec_command(shlex.join([self._shell, "-s"]))
+        finally:
+            too_late.cancel()
+        return channel
 
     def _status(self, channel: paramiko.Channel, limit_s: float) -> int:
         if not channel.status_event.wait(max(0.001, limit_s)):
@@ -181,16 +193,6 @@ class Host:
             f"the connection was lost {after_s:.1f} s into {title!r} ({error or 'no answer, no exit status'})",
             "run the step again: it asks the Mac first what was done",
         )
-
-
-def _begin(channel: paramiko.Channel, argv: list[str], limit_s: float) -> None:
-    """exec_command, which waits for ever where nothing answers."""
-    too_late = threading.Timer(limit_s, channel.close)
-    too_late.start()
-    try:
-        channel.exec_command(" ".join(shlex.quote(word) for word in argv))
-    finally:
-        too_late.cancel()
 
 
 def _drain(channel: paramiko.Channel, into: list[bytes]) -> None:
