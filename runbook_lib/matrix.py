@@ -219,14 +219,10 @@ def _ask(plan: Plan, expected: Expected, token: Secret, timeout_s: float) -> dic
 
 def send_keys(plan: Plan, count: int, timeout_s: float = 10) -> None:
     """Send `count` requests through the public address, each with a delivery key of its own."""
-
-    def send(client: httpx.Client) -> None:
-        headers = {**plan.nginx.probe_headers, "Idempotency-Key": f"rollout-{uuid.uuid4()}"}
-        client.get(plan.nginx.public_url + gateway.STARTED, headers=headers)
-
-    verify = _tls(plan.nginx.ca_file or True)
+    url, verify = plan.nginx.public_url + gateway.STARTED, _tls(plan.nginx.ca_file or True)
+    headers = [{**plan.nginx.probe_headers, "Idempotency-Key": f"rollout-{uuid.uuid4()}"} for _ in range(count)]
     with httpx.Client(verify=verify, timeout=timeout_s, trust_env=False) as client, ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(send, [client] * count))
+        list(pool.map(lambda own: client.get(url, headers=own), headers))
 
 
 def _tls(verify: str | bool) -> Any:

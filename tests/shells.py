@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from runbook_lib.ssh.host import as_sent
+
 SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "zsh": ["zsh", "--emulate", "sh"]}
 MAC_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 Answer = subprocess.CompletedProcess[str]
@@ -15,16 +17,11 @@ Answer = subprocess.CompletedProcess[str]
 each_shell = pytest.mark.parametrize("shell", SHELLS)
 
 
-def wrapped(text: str) -> str:
-    """As Host.run sends it."""
-    return f'__main() {{\n{text}\n}}\n__main "$@" </dev/null\n'
-
-
 def run(shell: str, text: str, *args: str, bin: Path | None = None, **variables: str) -> Answer:
     """A script as Host.run runs it, with a Mac's PATH and nothing else in its environment."""
     environment = {"PATH": f"{bin}:{MAC_PATH}" if bin else MAC_PATH, "LC_ALL": "C", **variables}
-    words = [*SHELLS[shell], "-s", "--", *args]
-    return subprocess.run(words, input=wrapped(text), capture_output=True, text=True, timeout=60, env=environment)
+    words, sent = [*SHELLS[shell], "-s"], as_sent(text, *args)
+    return subprocess.run(words, input=sent, capture_output=True, text=True, timeout=60, env=environment)
 
 
 def in_every_shell(ask: Callable[[str], Answer]) -> str:

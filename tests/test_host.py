@@ -18,7 +18,7 @@ from runbook_lib.errors import CommandFailed, CommandTimeout, ConnectionLost
 from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.mac import Mac
 from runbook_lib.probes import probe_matrix
-from runbook_lib.ssh.host import Host
+from runbook_lib.ssh.host import Host, as_sent
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]
 
@@ -81,7 +81,7 @@ def test_a_script_that_was_cut_runs_nothing(lab: PracticeMac, tmp_path: Path) ->
     """Whatever byte the connection ends at, the shell has not begun."""
     marker = tmp_path / "marker"
     script = f"touch {marker}\n" + "echo more\n" * 50
-    whole = len(f'__main() {{\n{script}\n}}\n__main "$@" </dev/null\n')
+    whole = len(as_sent(script))
     for kept in (20, 100, whole // 2, whole - 30, whole - 23):
         cut = tmp_path / "cut-sh"
         cut.write_text(f'#!/bin/sh\nhead -c {kept} | /bin/sh "$@"\n')

@@ -8,7 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from shells import SHELLS, each_shell, wrapped
+from shells import SHELLS, each_shell
+
+from runbook_lib.ssh.host import as_sent
 
 LIBRARY = Path(__file__).resolve().parents[1] / "runbook_lib"
 ON_MAC = sorted((LIBRARY / "onmac").glob("*.sh"))
@@ -29,7 +31,7 @@ def test_shellcheck_finds_nothing(path: Path, tools: Path) -> None:
 def test_every_shell_can_parse_it(path: Path, shell: str) -> None:
     """As a file, and inside the function in which the library runs it."""
     text = path.read_text(encoding="utf-8")
-    for source in (text, wrapped(text)):
+    for source in (text, as_sent(text)):
         done = subprocess.run([*SHELLS[shell], "-n"], input=source, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
 

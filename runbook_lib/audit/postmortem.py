@@ -139,7 +139,7 @@ def export(found: list[Run], since: str = "", until: str = "") -> tuple[Path, Pa
     folder.mkdir(parents=True, exist_ok=True)
     html = ENVIRONMENT.get_template("postmortem.html.j2").render(
         title=f"Postmortem: {', '.join(regions)}",
-        stories=[(one, *drawn_weights(run.directory)) for one, run in zip(told, found, strict=True)],
+        stories=[(one, *drawn_weights(run.ledger().events())) for one, run in zip(told, found, strict=True)],
         **{name: frame.to_dict("records") for name, frame in frames.items()},
         checks={pd.Timestamp(at): rows for at, rows in checks.items()},
         when=lambda at: shown_time(at.isoformat()),

@@ -28,7 +28,7 @@ from runbook_lib.judging.blame import GATEWAY_HOP, Probe, blame
 from runbook_lib.judging.latency import judge_connect, judge_header
 from runbook_lib.judging.ratios import RatioRule, Series, is_over, judge_ratio, over_stretch, percent
 from runbook_lib.judging.reloads import judge_reload
-from runbook_lib.judging.share import judge_share
+from runbook_lib.judging.share import arrived, judge_share
 from runbook_lib.judging.statistics import interval
 from runbook_lib.thresholds import Thresholds
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
@@ -85,9 +85,9 @@ def judge_windows(
     Checks by name: log, canary traffic, canary 5xx, canary taken over, primary 5xx, nginx 5xx, canary
     connect p95, primary connect p95, canary header p95 and, with `asked_pct`, canary share.
     """
-    canary_count, primary_count = (counts.total(g, "requests") for g in ("canary", "primary"))
-    checks = [judge_log(counts, thresholds), _traffic(canary_count, canary_count + primary_count, thresholds)]
-    if canary_count + primary_count == 0:
+    canary_count, total_count = arrived(counts)
+    checks = [judge_log(counts, thresholds), _traffic(canary_count, total_count, thresholds)]
+    if total_count == 0:
         return Verdict.of(checks)
     canary, primary = (Series.of(counts, [g], "attempts_5xx", "attempts") for g in ("canary", "primary"))
     taken_over = Series.of(counts, ["canary"], "taken_over", "requests")

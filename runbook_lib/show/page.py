@@ -64,7 +64,7 @@ def write_page(run_dir: Path) -> Path:
     """
     events = _events(run_dir)
     steps = _steps(run_dir, events)
-    weights_svg, weights_text = drawn_weights(run_dir)
+    weights_svg, weights_text = drawn_weights(events)
     html = ENVIRONMENT.get_template("page.html.j2").render(
         run=_run(run_dir, events, steps),
         steps=steps,
@@ -84,9 +84,9 @@ def step_rows(run_dir: Path) -> list[StepRow]:
     return _steps(run_dir, _events(run_dir))
 
 
-def drawn_weights(run_dir: Path) -> tuple[Markup, str]:
+def drawn_weights(events: list[Event]) -> tuple[Markup, str]:
     """The canary's weight over time as SVG, and in words; both empty where no weight was set."""
-    found = weights(_events(run_dir))
+    found = weights(events)
     return Markup(_svg(found)) if len(found) else Markup(""), _weights_text(found)
 
 
@@ -179,7 +179,7 @@ def _run(run_dir: Path, events: list[Event], steps: list[StepRow]) -> dict[str, 
         "state": state,
         "sentence": sentence,
         "hops": blamed.hop if blamed else "",
-        "drained": {**drains[-1], "why": drains[-1]["detail"].get("why", drains[-1]["what"])} if drains else None,
+        "drained": drains[-1] if drains else None,
         "last_at": events[-1]["at"] if events else "",
         "events_count": len(events),
     }

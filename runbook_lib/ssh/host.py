@@ -54,7 +54,7 @@ class Host:
         self.name, self._section, self._shell = section.alias, section, shell
         self.round_trips_count = 0
         self._ahead: deque[Future[paramiko.Channel]] = deque()
-        self._counting = threading.Lock()
+        self._lock = threading.Lock()
         self._beginning = ThreadPoolExecutor(SHELLS_AHEAD + 1)
         with ExitStack() as closing:
             closing.callback(self._beginning.shutdown, wait=False, cancel_futures=True)
@@ -75,10 +75,11 @@ class Host:
         The whole script is parsed before its first command runs, so a connection cut while it is sent runs
         nothing. Raises CommandFailed (unless `check` is false), CommandTimeout, ConnectionLost.
         """
-        stdout, stderr, status, duration_s = self._exec(_title(script), script, args, timeout_s)
+        title = _title(script)
+        stdout, stderr, status, duration_s = self._exec(title, script, args, timeout_s)
         completed = Completed(stdout.decode(errors="replace"), stderr.decode(errors="replace"), status, duration_s)
         if check and status != 0:
-            raise CommandFailed(self.name, _title(script), status, completed.stderr or completed.stdout)
+            raise CommandFailed(self.name, title, status, completed.stderr or completed.stdout)
         return completed
 
     def change(self, script: str, *args: str, timeout_s: float | None = None) -> Completed:
@@ -100,9 +101,8 @@ class Host:
     def _exec(
         self, title: str, script: str, args: tuple[str, ...], timeout_s: float | None
     ) -> tuple[bytes, bytes, int, float]:
-        with self._counting:
+        with self._lock:
             self.round_trips_count += 1
-        whole = f'set -- {shlex.join(args)}\n__main() {{\n{script}\n}}\n__main "$@" </dev/null\n'
         limit_s = timeout_s or self._section.command_timeout_s
         started = time.monotonic()
         channel: paramiko.Channel | None = None
@@ -116,7 +116,7 @@ class Host:
             errors: list[bytes] = []
             reader = threading.Thread(target=_drain, args=(channel, errors), daemon=True)
             reader.start()
-            channel.sendall(whole.encode())
+            channel.sendall(as_sent(script, *args).encode())
             channel.shutdown_write()
             output: list[bytes] = []
             while block := channel.recv(CHUNK):
@@ -139,7 +139,7 @@ class Host:
 
     def _shell_ahead(self, limit_s: float) -> paramiko.Channel:
         """A shell that waits for its script; as many more are begun as it takes that the next one does, too."""
-        with self._counting:
+        with self._lock:
             while len(self._ahead) <= SHELLS_AHEAD:
                 self._ahead.append(self._beginning.submit(self._begin_shell, self._section.connect_timeout_s))
             waiting = self._ahead.popleft()
@@ -193,6 +193,11 @@ class Host:
             f"the connection was lost {after_s:.1f} s into {title!r} ({error or 'no answer, no exit status'})",
             "run the step again: it asks the Mac first what was done",
         )
+
+
+def as_sent(script: str, *args: str) -> str:
+    """A script as a shell gets it on standard input: parsed whole before its first command runs."""
+    return f'set -- {shlex.join(args)}\n__main() {{\n{script}\n}}\n__main "$@" </dev/null\n'
 
 
 def _drain(channel: paramiko.Channel, into: list[bytes]) -> None:
