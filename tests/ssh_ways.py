@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,42 @@ def own_connection(lab: PracticeMac, host: Host) -> psutil.Process:
     pid = int(host.run("ps -o ppid= -p $$").stdout)
     mine = {pid, *(parent.pid for parent in psutil.Process(pid).parents())}
     return next(process for process in connections(lab) if process.pid in mine)
+
+
+@contextmanager
+def cut_unnoticed(lab: PracticeMac, host: Host) -> Iterator[None]:
+    """A connection that is gone before its reader has heard of it: what is sent next finds out."""
+    served = own_connection(lab, host)
+    served.suspend()
+    host._transport.sock.shutdown(socket.SHUT_WR)
+    try:
+        yield
+    finally:
+        served.resume()
+
+
+@contextmanager
+def hangs_up_after(answer: bytes) -> Iterator[int]:
+    """A port that hears whoever connects, gives this answer and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):  # the listener was closed, or what it serves was cut
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.recv(1 << 16)
+                        connection.sendall(answer)
+                        connection.shutdown(socket.SHUT_WR)
+                        connection.recv(1 << 16)  # closed with something unread, it would be a reset
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 @contextmanager

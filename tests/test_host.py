@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from lab_fixture import until
 from mac_fixture import connections, watched_process_list
-from ssh_ways import own_connection, section
+from ssh_ways import cut_unnoticed, own_connection, section
 
 from runbook_lib import matrix
 from runbook_lib.errors import CommandFailed, CommandTimeout, ConnectionLost
@@ -82,7 +82,7 @@ def test_a_script_that_was_cut_runs_nothing(lab: PracticeMac, tmp_path: Path) ->
     marker = tmp_path / "marker"
     script = f"touch {marker}\n" + "echo more\n" * 50
     whole = len(as_sent(script))
-    for kept in (20, 100, whole // 2, whole - 30, whole - 23):
+    for kept in (20, 100, whole // 2, *range(whole - 32, whole - 1, 3)):
         cut = tmp_path / "cut-sh"
         cut.write_text(f'#!/bin/sh\nhead -c {kept} | /bin/sh "$@"\n')
         cut.chmod(0o755)
@@ -155,6 +155,12 @@ def test_a_cut_connection_is_told_apart_from_a_failed_command(lab: PracticeMac, 
         host.run("echo anything")
     with pytest.raises(ConnectionLost):
         host.read("/etc/hosts")
+
+
+def test_a_connection_that_is_gone_unnoticed_is_lost(lab: PracticeMac, host: Host) -> None:
+    host.run("true")
+    with cut_unnoticed(lab, host), pytest.raises(ConnectionLost, match=r"into 'say hello' \(no answer, no exit"):
+        host.run("# say hello\necho hello")
 
 
 def test_a_connection_that_went_silent_is_lost_not_slow(lab: PracticeMac) -> None:

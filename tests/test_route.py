@@ -13,7 +13,7 @@ import psutil
 import pytest
 from lab_fixture import until
 from mac_fixture import connections
-from ssh_ways import black_hole, section, ssh_config
+from ssh_ways import black_hole, hangs_up_after, section, ssh_config
 
 from runbook_lib.errors import HostKeyRefused, HostUnreachable
 from runbook_lib.lab.mac import PracticeMac
@@ -65,6 +65,13 @@ def test_a_black_hole_is_given_up_in_time(lab: PracticeMac, tmp_path: Path, acce
         with pytest.raises(HostUnreachable, match=f"127.0.0.1:{port} within 1 s"):
             Host(section(lab, config, alias="hole", connect_timeout_s=1))
         assert time.monotonic() - started_at_s < 6, "not the 10 s that is the default"
+
+
+def test_a_host_that_hangs_up_in_the_handshake(lab: PracticeMac, tmp_path: Path) -> None:
+    with hangs_up_after(b"SSH-2.0-Busy\r\n") as port:
+        config = ssh_config(lab, tmp_path, f"Host busy\n HostName 127.0.0.1\n Port {port}")
+        with pytest.raises(HostUnreachable, match=f"no SSH connection to 127.0.0.1:{port} .*hung up"):
+            Host(section(lab, config, alias="busy"))
 
 
 def test_a_name_that_does_not_resolve(lab: PracticeMac, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import paramiko
 from runbook_lib.errors import CommandFailed, CommandTimeout, ConnectionLost
 from runbook_lib.plan import HostSection
 from runbook_lib.ssh import tunnel
-from runbook_lib.ssh.route import connect
+from runbook_lib.ssh.route import LOST, connect, hang_up
 
 CHUNK = 1 << 16
 SHELLS_AHEAD = 2  # beginning one takes two round trips, and a command one
@@ -128,11 +128,11 @@ class Host:
             status = self._status(channel, left_s())
         except TimeoutError:
             raise self._unanswered(title, started, limit_s, channel) from None
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except LOST as error:
             raise self._lost(title, started, error) from error
         finally:
             if channel is not None:
-                channel.close()
+                hang_up(channel)
         if status == -1:
             raise self._lost(title, started, None)
         return b"".join(output), b"".join(errors), status, time.monotonic() - started
@@ -143,14 +143,14 @@ class Host:
             while len(self._ahead) <= SHELLS_AHEAD:
                 self._ahead.append(self._beginning.submit(self._begin_shell, self._section.connect_timeout_s))
             waiting = self._ahead.popleft()
-        with suppress(paramiko.SSHException, EOFError, OSError):  # asked once more, and then it says why
+        with suppress(*LOST):  # asked once more, and then it says why
             if not (channel := waiting.result(limit_s)).closed:
                 return channel
         return self._begin_shell(limit_s)
 
     def _begin_shell(self, limit_s: float) -> paramiko.Channel:
         channel = self._transport.open_session(timeout=limit_s)
-        too_late = threading.Timer(limit_s, channel.close)  # exec_command waits for ever where nothing answers
+        too_late = threading.Timer(limit_s, hang_up, [channel])  # exec_command waits for ever where nothing answers
         too_late.start()
         try:
             channel.exec_command(shlex.join([self._shell, "-s"]))
@@ -168,7 +168,7 @@ class Host:
     ) -> CommandTimeout | ConnectionLost:
         """Whether the command is slow or the connection is dead is asked of the connection itself."""
         if channel is not None:
-            channel.close()
+            hang_up(channel)
         if not self._answers():
             return self._lost(title, started, None)
         return CommandTimeout(
@@ -179,33 +179,32 @@ class Host:
 
     def _answers(self) -> bool:
         try:
-            self._transport.open_session(timeout=self._section.connect_timeout_s).close()
+            hang_up(self._transport.open_session(timeout=self._section.connect_timeout_s))
         except paramiko.ChannelException:
             return True  # refused, and that is an answer
-        except (paramiko.SSHException, EOFError, OSError):
+        except LOST:
             return False
         return True
 
     def _lost(self, title: str, started: float, error: Exception | None) -> ConnectionLost:
         after_s = time.monotonic() - started
+        why = str(error or "") or "no answer, no exit status"
         return ConnectionLost(
             self.name,
-            f"the connection was lost {after_s:.1f} s into {title!r} ({error or 'no answer, no exit status'})",
+            f"the connection was lost {after_s:.1f} s into {title!r} ({why})",
             "run the step again: it asks the Mac first what was done",
         )
 
 
 def as_sent(script: str, *args: str) -> str:
     """A script as a shell gets it on standard input: parsed whole before its first command runs."""
-    return f'set -- {shlex.join(args)}\n__main() {{\n{script}\n}}\n__main "$@" </dev/null\n'
+    return f'set -- {shlex.join(args)}\n__main() {{\n{script}\n}}\n{{ __main "$@" </dev/null; }}\n'
 
 
 def _drain(channel: paramiko.Channel, into: list[bytes]) -> None:
-    try:
+    with suppress(*LOST):  # the reader of standard output meets the same limit, or the same end, and reports it
         while block := channel.recv_stderr(CHUNK):
             into.append(block)
-    except TimeoutError:
-        return  # the reader of standard output meets the same limit and reports it
 
 
 def _title(script: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +14,8 @@ from runbook_lib.errors import ConnectionLost, HostKeyRefused, HostUnreachable
 from runbook_lib.plan import HostSection
 
 KEEPALIVE_S = 15
+LOST = (paramiko.SSHException, EOFError, OSError)  # what paramiko raises where a connection is gone
+HUNG_UP = "it hung up"  # paramiko's EOFError has no words
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ def connect(section: HostSection, closing: ExitStack) -> paramiko.Transport:
     for previous, hop in pairwise(hops):
         transport = _log_in(section, hop, _tunnel(section, transport, previous, hop), closing)
     return transport
+
+
+def hang_up(channel: paramiko.Channel) -> None:
+    """Close a channel; over a connection that is gone there is nobody to tell."""
+    with suppress(*LOST):
+        channel.close()
 
 
 def _log_in(
@@ -84,8 +92,8 @@ def _log_in(
         raise HostUnreachable(
             section.alias, f"{address}:{port} refused user {hop.user!r}: {error}", "check the key or agent"
         ) from None
-    except (paramiko.SSHException, OSError) as error:
-        if "not found in known_hosts" in str(error):
+    except LOST as error:
+        if "not found in known_hosts" in (why := str(error) or HUNG_UP):
             raise HostKeyRefused(
                 section.alias,
                 f"the host key of {address}:{port} is not in {' '.join(hop.known_hosts)}",
@@ -94,7 +102,7 @@ def _log_in(
             ) from None
         raise HostUnreachable(
             section.alias,
-            f"no SSH connection to {address}:{port} within {section.connect_timeout_s:g} s ({error})",
+            f"no SSH connection to {address}:{port} within {section.connect_timeout_s:g} s ({why})",
             f"try: ssh -F {section.ssh_config} {hop.alias}",
         ) from None
     if (transport := client.get_transport()) is None:
@@ -109,10 +117,11 @@ def _tunnel(section: HostSection, transport: paramiko.Transport, previous: _Hop,
         return transport.open_channel(
             "direct-tcpip", (hop.address, hop.port), ("127.0.0.1", 0), timeout=section.connect_timeout_s
         )
-    except (paramiko.SSHException, EOFError, OSError) as error:
+    except LOST as error:
+        why = str(error) or HUNG_UP
         raise HostUnreachable(
             section.alias,
-            f"{previous.alias} cannot reach {hop.address}:{hop.port} within {section.connect_timeout_s:g} s ({error})",
+            f"{previous.alias} cannot reach {hop.address}:{hop.port} within {section.connect_timeout_s:g} s ({why})",
             f"try: ssh -F {section.ssh_config} {section.alias}",
         ) from None
 

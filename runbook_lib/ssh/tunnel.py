@@ -9,6 +9,8 @@ import httpcore
 import httpx
 import paramiko
 
+from runbook_lib.ssh.route import LOST, hang_up
+
 
 def client(transport: paramiko.Transport, host: str, base_url: str, timeout_s: float) -> httpx.Client:
     """A client of `base_url` as `host` sees it; what cannot be reached from there is httpx.ConnectError."""
@@ -31,7 +33,7 @@ class _ThroughSSH(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         try:
             channel = self._transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout)
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except LOST as error:
             raise httpcore.ConnectError(f"from {self._host} to {host}:{port}: {error}") from error
         return _ChannelStream(channel)
 
@@ -46,6 +48,8 @@ class _ChannelStream(httpcore.NetworkStream):
             return self._channel.recv(max_bytes)
         except TimeoutError as error:
             raise httpcore.ReadTimeout(str(error)) from error
+        except LOST as error:  # what was read is acknowledged, and that is sent
+            raise httpcore.ReadError(str(error)) from error
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._channel.settimeout(timeout)
@@ -53,11 +57,13 @@ class _ChannelStream(httpcore.NetworkStream):
             self._channel.sendall(buffer)
         except TimeoutError as error:
             raise httpcore.WriteTimeout(str(error)) from error
-        except OSError as error:
+        except LOST as error:
             raise httpcore.WriteError(str(error)) from error
 
     def close(self) -> None:
-        self._channel.close()
+        hang_up(self._channel)
 
     def get_extra_info(self, info: str) -> Any:
-        return not self._channel.closed if info == "is_readable" and self._channel.recv_ready() else None
+        if info != "is_readable":
+            return None
+        return self._channel.recv_ready() or self._channel.eof_received or self._channel.closed
