@@ -22,6 +22,8 @@ from runbook_lib.ssh.host import Host, as_sent
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]
 
+MAX_SESSIONS = 10  # sshd_config(5), what an sshd allows a connection where nothing is set
+
 
 # -- run ---------------------------------------------------------------------------------------------------------
 
@@ -99,6 +101,22 @@ def test_twenty_channels_at_once(host: Host) -> None:
     assert answers == [str(n) for n in range(20)]
     assert time.monotonic() - started_at_s < 18, "one after the other takes 20 s"
     assert host.round_trips_count == before + 20
+
+
+@pytest.mark.parametrize("left", [1, 2, 3])
+def test_an_sshd_that_allows_few_sessions(host: Host, left: int) -> None:
+    others = [host._transport.open_session() for _ in range(MAX_SESSIONS - left)]
+    for number in range(8):
+        assert host.run('echo "$1"', str(number)).stdout == f"{number}\n"
+    assert all(not other.closed for other in others)
+
+
+def test_an_sshd_that_allows_no_session_is_named(host: Host) -> None:
+    others = [host._transport.open_session() for _ in range(MAX_SESSIONS)]
+    with pytest.raises(CommandTimeout, match="its sshd refused one more session for 0.5 s.*MaxSessions"):
+        host.run("echo hello", timeout_s=0.5)
+    others.pop().close()
+    assert host.run("echo hello").stdout == "hello\n"
 
 
 def test_works_where_sh_is_zsh(lab: PracticeMac, zsh_as_sh: str) -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -72,6 +73,24 @@ def test_a_host_that_hangs_up_in_the_handshake(lab: PracticeMac, tmp_path: Path)
         config = ssh_config(lab, tmp_path, f"Host busy\n HostName 127.0.0.1\n Port {port}")
         with pytest.raises(HostUnreachable, match=f"no SSH connection to 127.0.0.1:{port} .*hung up"):
             Host(section(lab, config, alias="busy"))
+
+
+def test_nothing_is_printed_beside_the_error(lab: PracticeMac, tmp_path: Path) -> None:
+    with hangs_up_after(b"") as port:
+        config = ssh_config(lab, tmp_path, f"Host odd\n HostName 127.0.0.1\n Port {port}")
+        values = section(lab, config, alias="odd").model_dump()
+        code = f"""
+from runbook_lib.errors import HostUnreachable
+from runbook_lib.plan import HostSection
+from runbook_lib.ssh.host import Host
+try:
+    Host(HostSection(**{values}))
+except HostUnreachable as error:
+    print(error)
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert "no SSH connection" in done.stdout
+    assert done.stderr == ""
 
 
 def test_a_name_that_does_not_resolve(lab: PracticeMac, tmp_path: Path) -> None:

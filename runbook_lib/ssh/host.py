@@ -26,6 +26,7 @@ from runbook_lib.ssh.route import LOST, connect, hang_up
 
 CHUNK = 1 << 16
 SHELLS_AHEAD = 2  # beginning one takes two round trips, and a command one
+REFUSED_S = 0.1  # until a refused session is asked for again
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Host:
         self.name, self._section, self._shell = section.alias, section, shell
         self.round_trips_count = 0
         self._ahead: deque[Future[paramiko.Channel]] = deque()
+        self._most_ahead = SHELLS_AHEAD
         self._lock = threading.Lock()
         self._beginning = ThreadPoolExecutor(SHELLS_AHEAD + 1)
         with ExitStack() as closing:
@@ -138,15 +140,26 @@ class Host:
         return b"".join(output), b"".join(errors), status, time.monotonic() - started
 
     def _shell_ahead(self, limit_s: float) -> paramiko.Channel:
-        """A shell that waits for its script; as many more are begun as it takes that the next one does, too."""
-        with self._lock:
-            while len(self._ahead) <= SHELLS_AHEAD:
-                self._ahead.append(self._beginning.submit(self._begin_shell, self._section.connect_timeout_s))
-            waiting = self._ahead.popleft()
-        with suppress(*LOST):  # asked once more, and then it says why
-            if not (channel := waiting.result(limit_s)).closed:
-                return channel
-        return self._begin_shell(limit_s)
+        """A shell that waits for its script; as many more are begun as it takes that the next one does, too.
+
+        An sshd that allows no more sessions (MaxSessions) gets none ahead from then on, and this one waits its turn.
+        """
+        deadline = time.monotonic() + limit_s
+        while True:
+            with self._lock:
+                while len(self._ahead) <= self._most_ahead:
+                    self._ahead.append(self._beginning.submit(self._begin_shell, self._section.connect_timeout_s))
+                waiting = self._ahead.popleft()
+            try:
+                if not (channel := waiting.result(limit_s)).closed:
+                    return channel
+            except LOST:
+                if not self._transport.is_active():
+                    raise
+                if time.monotonic() > deadline:
+                    raise TimeoutError from None
+                self._most_ahead = 0
+                time.sleep(REFUSED_S)
 
     def _begin_shell(self, limit_s: float) -> paramiko.Channel:
         channel = self._transport.open_session(timeout=limit_s)
@@ -171,6 +184,12 @@ class Host:
             hang_up(channel)
         if not self._answers():
             return self._lost(title, started, None)
+        if channel is None:
+            return CommandTimeout(
+                self.name,
+                f"{title}: its sshd refused one more session for {limit_s:g} s, nothing was run",
+                "let the other commands of this connection end, or look for MaxSessions in its sshd_config",
+            )
         return CommandTimeout(
             self.name,
             f"{title}: no end after {limit_s:g} s (it may still run there)",

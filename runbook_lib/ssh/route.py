@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +17,8 @@ from runbook_lib.plan import HostSection
 KEEPALIVE_S = 15
 LOST = (paramiko.SSHException, EOFError, OSError)  # what paramiko raises where a connection is gone
 HUNG_UP = "it hung up"  # paramiko's EOFError has no words
+
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it would print is raised, in our words
 
 
 @dataclass(frozen=True)
