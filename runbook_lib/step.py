@@ -21,6 +21,7 @@ from runbook_lib.records import manifest
 from runbook_lib.records.evidence import Run
 from runbook_lib.records.seal import describe, seal, unsealed_steps
 from runbook_lib.show import report
+from runbook_lib.show.board import publish
 from runbook_lib.show.report import Shown
 from runbook_lib.steps.collect import collect_events
 from runbook_lib.steps.lease import propose_lease, propose_release
@@ -194,6 +195,8 @@ def open_step(name: str, namespace: Mapping[str, Any]) -> Step:
     run = replace(run, redact=mac.vault.redact)
     sealed = _seal_before(run, mac)
     ledger.append("step_opened", name, dry_run=dry_run, region=plan.region)
+    if not dry_run:
+        publish(run.directory)
     run.keep_facts(name, "plan", plan.model_dump(mode="json"))
     if name in STEPS[MANAGED_FROM + 1 :] and not dry_run and collect_events(mac, run):
         _run_for(name, plan, again)  # the sentinel may have drained the canary since

@@ -31,7 +31,7 @@ from sealed_run import (
 from runbook_lib.audit.verify import verify
 from runbook_lib.records.evidence import Run
 from runbook_lib.records.seal import seal
-from runbook_lib.regions.board import write_board
+from runbook_lib.show.board import write_board
 from runbook_lib.show.page import write_page
 from runbook_lib.vault import Vault
 

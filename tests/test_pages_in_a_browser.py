@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -15,7 +17,7 @@ from playwright.sync_api import Browser, Page
 from runbook_lib.execution.execute import as_html
 from runbook_lib.records.evidence import write_whole
 from runbook_lib.records.ledger import Ledger
-from runbook_lib.regions.board import write_board
+from runbook_lib.show.board import publish, write_board
 from runbook_lib.show.page import write_page
 from runbook_lib.show.report import banner, checks_table, diff, table
 from runbook_lib.step import STEPS
@@ -162,6 +164,23 @@ def test_a_board_that_is_read_while_it_is_made_anew_is_whole(outputs: Path) -> N
     before = (outputs / "index.html").read_bytes()
     assert write_board(outputs).read_bytes() == before
     assert not [path for path in outputs.iterdir() if path.name.startswith(".")]
+
+
+def test_of_regions_that_end_at_once_the_last_board_knows_all(tmp_path: Path) -> None:
+    """Whoever makes it waits for its turn, and reads the ledgers only then."""
+    hk, jp = (Ledger(tmp_path / region / "r/ledger.jsonl", STEPS[0]) for region in ("hk", "jp"))
+    for ledger in (hk, jp):
+        ledger.append("step_opened", STEPS[0])
+        write_whole(ledger.path.parents[1] / "current", "r")
+    with ThreadPoolExecutor(1) as threads, (tmp_path / ".board").open("a") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        made = threads.submit(publish, hk.path.parent)
+        with pytest.raises(TimeoutError):
+            made.result(1)
+        jp.append("verdict", "passed", answer="pass", hops=[], reasons=[], checks=[])
+        fcntl.flock(turn, fcntl.LOCK_UN)
+        made.result(10)
+    assert "✔ PASS" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_damaged_ledger_is_one_row_that_says_so(tmp_path: Path) -> None:

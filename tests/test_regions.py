@@ -92,6 +92,8 @@ def test_ctrl_c_ends_every_runner_with_true_records(regions: Regions) -> None:
     names = ("lab-sg", "lab-us")
     process = regions.start("run", *names, "--through", "3")
     until(lambda: all(_opened(regions, name) for name in names), LIMIT_S)
+    board = (regions.root / "outputs/index.html").read_text(encoding="utf-8")
+    assert board.count("… RUNNING") == len(names), "not only after each step: an observation takes two days"
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, output

@@ -22,7 +22,7 @@ FLOORS = """
 cli                                                          the verbs people type
 lab.demo                                                     a whole rollout on the practice Mac
 live remind waves watch > status workers                     several regions: who goes when, where, how far they are
-rollout > filing postmortem > step execute board > page engine > record kernels notebooks zygote
+rollout > filing postmortem > step execute > board > page engine > record kernels notebooks zygote
                                                              which step may run, how one runs, what it leaves
 verify > replays > kept                                      every verdict once more, from what was kept
 gates notifications                                          who is asked, and who is told
@@ -41,7 +41,7 @@ accesslog > .reader > .blocks .counts .detection .stream > .foreign .frames .lin
                                                              any access log to counts, counts to frames
 .formats .counting > .rows .names .tally > .fields .cursor
                                                              a line to fields; where the last fetch ended
-host > route tunnel                                          one SSH connection, through what hops, HTTP through it
+host > tunnel > route                                        one SSH connection, HTTP through it, by what hops
 parameters > mistakes rules > yaml_file > plan               parameters/<region>.yaml to strict models
 errors verdict thresholds statistics onmac                   what everybody uses; the scripts that run on the Mac
 """

@@ -27,7 +27,7 @@ from runbook_lib.mac import Mac
 from runbook_lib.probes import probe_lock, probe_pulse
 from runbook_lib.records.evidence import Run
 from runbook_lib.regions.remind import remind
-from runbook_lib.regions.rollout import alone
+from runbook_lib.regions.rollout import alone, drain_now
 from runbook_lib.steps.collect import collect_events
 from runbook_lib.steps.lease import held_until, propose_lease, propose_release
 from runbook_lib.steps.sentinel import propose_removal, propose_sentinel
@@ -137,6 +137,21 @@ def test_a_region_at_work_is_left_alone_until_its_lease_has_lapsed(mac: Mac) -> 
     with alone("lab"):
         assert "runs it already" in said_of_lab()
     assert said_of_lab() == "lab: the canary is drained", "its kernel is dead: whoever waits for it must hear"
+
+
+def test_a_drain_by_hand_is_on_the_page_and_needs_no_sound_ledger(mac: Mac, project: Path) -> None:
+    assert drain_now("lab", "p95 doubled").startswith("lab: drained; new requests go to primary")
+    page = project / "outputs/lab" / mac.ledger.run / "index.html"
+    assert "p95 doubled" in page.read_text(encoding="utf-8")
+    undrain(mac, "and once more")
+    sound = mac.ledger.path.read_bytes()
+    mac.ledger.path.write_bytes(sound.replace(b"intent", b"intend", 1))
+    try:
+        said = drain_now("lab", "with a damaged ledger")
+        assert drained(mac)
+    finally:
+        mac.ledger.path.write_bytes(sound)
+    assert "lab: drained" in said and "the page is as it was: ledger.jsonl line" in said
 
 
 def test_a_sentinel_that_runs_already_is_not_started_again(mac: Mac, canary: PracticeMac) -> None:

@@ -1,4 +1,4 @@
-"""After a step: the run's page made anew, what is new sealed, the board of all regions made anew."""
+"""After a step: the run's page and the board of all regions made anew, what is new sealed."""
 
 from __future__ import annotations
 
@@ -10,21 +10,17 @@ from runbook_lib.mac import Mac
 from runbook_lib.records import manifest
 from runbook_lib.records.evidence import Run
 from runbook_lib.records.seal import describe, seal, unsealed_steps
-from runbook_lib.regions.board import write_board
-from runbook_lib.show.page import write_page
+from runbook_lib.show.board import publish
 from runbook_lib.vault import Vault
 
 
 def file_away(run: Run) -> str:
-    """Page, seal and board; answers what was sealed, empty where nothing was new.
+    """Page and board, then the seal; answers what was sealed, empty where nothing was new.
 
     Raises EvidenceError where the run cannot be sealed; page and board are made all the same.
     """
-    write_page(run.directory)
-    try:
-        made = seal(run, secrets_of(run), parameters.load(run.region).evidence.signing_key)
-    finally:
-        write_board(run.directory.parents[1])
+    publish(run.directory)
+    made = seal(run, secrets_of(run), parameters.load(run.region).evidence.signing_key)
     return describe(made) if made else ""
 
 

@@ -23,6 +23,7 @@ from runbook_lib.probes import probe_lock, probe_pulse
 from runbook_lib.records.evidence import Run
 from runbook_lib.records.ledger import Event, operator
 from runbook_lib.regions.filing import file_away, file_unsealed
+from runbook_lib.show.board import publish
 from runbook_lib.step import BESIDE, MANAGED_FROM, STEPS, has_passed
 from runbook_lib.steps.lease import HOLD
 from runbook_lib.verdict import Answer
@@ -202,9 +203,14 @@ def drain_now(region: str, why: str, cause: str = "hand") -> str:
     with Mac.connect(plan, run.ledger("drain")) as mac:
         drain(mac, why, cause)
         pulse = probe_pulse(mac)
-    failures = notifications.send_due(plan, run)
     loaded = pulse.revision or "no managed configuration"
-    return "\n".join([f"{region}: drained; new requests go to primary ({loaded} is loaded)", *failures])
+    said = [f"{region}: drained; new requests go to primary ({loaded} is loaded)"]
+    try:
+        said += notifications.send_due(plan, run)
+        publish(run.directory)
+    except EvidenceError as damaged:
+        said.append(f"{region}: nobody was told, and the page is as it was: {damaged}")
+    return "\n".join(said)
 
 
 def break_lock(region: str, why: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -10,7 +11,7 @@ from markupsafe import Markup
 
 from runbook_lib.errors import EvidenceError
 from runbook_lib.records.evidence import write_whole
-from runbook_lib.show.page import CHECKLIST, StepRow, shown_time, step_rows, symbol
+from runbook_lib.show.page import CHECKLIST, StepRow, shown_time, step_rows, symbol, write_page
 from runbook_lib.show.report import ENVIRONMENT
 from runbook_lib.verdict import Answer
 
@@ -32,6 +33,15 @@ class Row:
     @property
     def is_done(self) -> bool:
         return bool(self.cells) and all(cell.state == Answer.PASS for cell in self.cells)
+
+
+def publish(run_dir: Path) -> None:
+    """Make a run's page and the board anew; one at a time, so that the last of several regions knows all the others."""
+    outputs = run_dir.parents[1]
+    with (outputs / ".board").open("a") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        write_page(run_dir)
+        write_board(outputs)
 
 
 def write_board(outputs: Path) -> Path:
