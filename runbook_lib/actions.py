@@ -11,6 +11,7 @@ from runbook_lib import lock
 from runbook_lib.errors import ActionFailed, HostLocked
 from runbook_lib.mac import Mac
 from runbook_lib.onmac import script
+from runbook_lib.plan import Plan
 from runbook_lib.proposal import Proposal, sh
 from runbook_lib.records.evidence import write_whole
 from runbook_lib.records.ledger import Change
@@ -112,6 +113,12 @@ def drain(mac: Mac, why: str, cause: str = "hand") -> None:
     """
     mac.ledger.append("drained", "every new request goes to primary", why=why, cause=cause)
     _switch(mac, DRAIN, PULL, why, "drained")
+
+
+def drain_by_hand(plan: Plan) -> str:
+    """The same as a person types it, where nothing can be recorded."""
+    pulled = PULL.replace('"$1"', sh(plan.drain_file))
+    return f"ssh -F {plan.host.ssh_config} {plan.host.alias} {sh(pulled)}"
 
 
 def undrain(mac: Mac, why: str) -> None:

@@ -113,7 +113,7 @@ def test_an_sshd_that_allows_few_sessions(host: Host, left: int) -> None:
 
 def test_an_sshd_that_allows_no_session_is_named(host: Host) -> None:
     others = [host._transport.open_session() for _ in range(MAX_SESSIONS)]
-    with pytest.raises(CommandTimeout, match="its sshd refused one more session for 0.5 s.*MaxSessions"):
+    with pytest.raises(CommandTimeout, match="its sshd gave no session within 0.5 s, nothing was run.*MaxSessions"):
         host.run("echo hello", timeout_s=0.5)
     others.pop().close()
     assert host.run("echo hello").stdout == "hello\n"
@@ -147,8 +147,8 @@ def test_a_file_that_is_not_there_is_a_failed_command(host: Host) -> None:
 
 def test_a_slow_command_is_a_timeout_and_the_connection_stays(host: Host) -> None:
     started_at_s = time.monotonic()
-    with pytest.raises(CommandTimeout, match="wait for ever: no end after 0.5 s"):
-        host.run("# wait for ever\nsleep 20", timeout_s=0.5)
+    with pytest.raises(CommandTimeout, match="wait for ever: no end after 2 s"):
+        host.run("# wait for ever\nsleep 20", timeout_s=2)
     assert time.monotonic() - started_at_s < 10, "not the 20 s that it sleeps"
     assert host.run("echo fine").stdout == "fine\n"
 

@@ -20,7 +20,7 @@ from mac_fixture import connected, plan_of, values_of
 from own_nginx import free_ports
 
 from runbook_lib.actions import apply, drain, release, undrain, unlock
-from runbook_lib.errors import HostError, HostLocked, PlanError
+from runbook_lib.errors import ActionFailed, HostError, HostLocked, PlanError
 from runbook_lib.lab import traffic
 from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.mac import Mac
@@ -154,6 +154,20 @@ def test_a_drain_by_hand_is_on_the_page_and_needs_no_sound_ledger(mac: Mac, proj
     assert "lab: drained" in said and "the page is as it was: ledger.jsonl line" in said
 
 
+@pytest.mark.usefixtures("project")
+def test_a_drain_that_cannot_be_recorded_says_what_to_type(mac: Mac) -> None:
+    sound = mac.ledger.path.read_bytes()
+    mac.ledger.path.write_bytes(sound + b"no event\n")
+    try:
+        with pytest.raises(ActionFailed, match="NOT drained, .*edited or damaged.*by hand:\nssh ") as refused:
+            drain_now("lab", "by hand")
+    finally:
+        mac.ledger.path.write_bytes(sound)
+    assert not drained(mac)
+    subprocess.run(str(refused.value).splitlines()[-1], shell=True, check=True, timeout=30)
+    assert drained(mac)
+
+
 def test_a_sentinel_that_runs_already_is_not_started_again(mac: Mac, canary: PracticeMac) -> None:
     """As after a crash between the effect and its record; another configuration does start it anew."""
 
@@ -223,12 +237,12 @@ def test_a_change_while_the_sentinel_takes_one_back(canary: PracticeMac, tmp_pat
 def test_too_many_5xx_drain_with_nobody_connected(mac: Mac, canary: PracticeMac) -> None:
     """A dead canary: nginx answers for it from primary, so no client sees a 5xx, and the sentinel must."""
     apply(mac, propose_lease(mac, 600))
-    traffic.start(canary.layout, 50, 60)
+    traffic.start(canary.layout, 50, 120)
     try:
         time.sleep(2 * LOOK_S)
         assert not drained(mac)
         canary.launchctl("bootout", "--wait", f"{mac.plan.runtime.launchd_domain}/{mac.plan.canary.label}")
-        until(lambda: drained(mac), within_s=30)
+        until(lambda: drained(mac), within_s=100)  # nginx asks a dead canary once in 10 s, so each 5xx takes that long
     finally:
         traffic.stop(canary.layout)
         start_canary(canary)

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from runbook_lib import gates, notifications, parameters
-from runbook_lib.actions import DRAIN, drain, unlock
-from runbook_lib.errors import EvidenceError, GateWaiting, HostError, StepNotReady, exit_code_of
+from runbook_lib.actions import DRAIN, drain, drain_by_hand, unlock
+from runbook_lib.errors import ActionFailed, EvidenceError, GateWaiting, HostError, StepNotReady, exit_code_of
 from runbook_lib.execution.execute import execute
 from runbook_lib.execution.notebooks import check_notebooks
 from runbook_lib.mac import Mac
@@ -201,7 +201,13 @@ def drain_now(region: str, why: str, cause: str = "hand") -> str:
     plan = parameters.load(region)
     run = Run.current(region) or Run.start(region)
     with Mac.connect(plan, run.ledger("drain")) as mac:
-        drain(mac, why, cause)
+        try:
+            drain(mac, why, cause)
+        except (EvidenceError, OSError) as unrecorded:
+            raise ActionFailed(
+                f"{region}: NOT drained, or not proven: it cannot be recorded here ({unrecorded}). Drain it by hand:\n"
+                f"{drain_by_hand(plan)}"
+            ) from None
         pulse = probe_pulse(mac)
     loaded = pulse.revision or "no managed configuration"
     said = [f"{region}: drained; new requests go to primary ({loaded} is loaded)"]

@@ -21,8 +21,8 @@ import paramiko
 
 from runbook_lib.errors import CommandFailed, CommandTimeout, ConnectionLost
 from runbook_lib.plan import HostSection
-from runbook_lib.ssh import tunnel
 from runbook_lib.ssh.route import LOST, connect, hang_up
+from runbook_lib.ssh.tunnel import Tunnel
 
 CHUNK = 1 << 16
 SHELLS_AHEAD = 2  # beginning one takes two round trips, and a command one
@@ -98,7 +98,7 @@ class Host:
 
     def http(self, base_url: str, timeout_s: float = 30) -> httpx.Client:
         """A client whose connections leave from the Mac, through this SSH connection."""
-        return tunnel.client(self._transport, self.name, base_url, timeout_s)
+        return Tunnel(self._transport, self.name, self._answers).client(base_url, timeout_s)
 
     def _exec(
         self, title: str, script: str, args: tuple[str, ...], timeout_s: float | None
@@ -187,7 +187,7 @@ class Host:
         if channel is None:
             return CommandTimeout(
                 self.name,
-                f"{title}: its sshd refused one more session for {limit_s:g} s, nothing was run",
+                f"{title}: its sshd gave no session within {limit_s:g} s, nothing was run",
                 "let the other commands of this connection end, or look for MaxSessions in its sshd_config",
             )
         return CommandTimeout(
