@@ -73,7 +73,7 @@ def _row(folder: Path, run: str) -> Row:
 
 def _sentence(rows: list[Row]) -> str:
     bad = [
-        f"{row.region} is {cell.state} at {cell.title}"
+        f"{row.region}: {cell.state} at {cell.title}"
         for row in rows
         for cell in (*row.cells, *row.beside)
         if cell.state in (Answer.FAIL, Answer.INCONCLUSIVE, "stopped")
