@@ -6,6 +6,7 @@ import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 
+from runbook_lib.checklist import step_before
 from runbook_lib.errors import GateWaiting
 from runbook_lib.plan import Plan
 from runbook_lib.records.evidence import Run
@@ -15,31 +16,31 @@ from runbook_lib.verdict import Answer
 ANSWERED = ("approved", "drained")  # a drain takes an approval back: who approved had seen a canary that serves
 
 
-def refusal(plan: Plan, run: Run, step: str, before: str) -> str:
-    """Why `step` has to wait for a person; empty where it may run. `before` is the step that the answer rests on."""
+def refusal(plan: Plan, run: Run, step: str) -> str:
+    """Why `step` has to wait for a person, who looks at the step before it; empty where it may run."""
     if int(step[:2]) not in plan.gated_steps:
         return ""
-    why = _invalid(run, step, before, datetime.now(UTC))
-    return f'{why}; look at {before}, then: rollout approve {plan.region} --why "…"' if why else ""
+    why = _invalid(run, step, datetime.now(UTC))
+    return f'{why}; look at {step_before(step)}, then: rollout approve {plan.region} --why "…"' if why else ""
 
 
-def ask(plan: Plan, run: Run, step: str, before: str) -> str:
+def ask(plan: Plan, run: Run, step: str) -> str:
     """As refusal, and the ledger says since when it waits, once for the same evidence."""
-    why = refusal(plan, run, step, before)
+    why = refusal(plan, run, step)
     if why:
-        evidence, ledger = evidence_of(run, before), run.ledger(step)
+        evidence, ledger = evidence_of(run, step_before(step)), run.ledger(step)
         last = ledger.last("gate_waiting", "approved", "step_opened", step=step)
         if last is None or last["event"] != "gate_waiting" or last["detail"]["evidence"] != evidence:
             ledger.append("gate_waiting", f"{step} waits for a person", evidence=evidence, reason=why)
     return why
 
 
-def approve(plan: Plan, run: Run, step: str, before: str, why: str) -> Event:
+def approve(plan: Plan, run: Run, step: str, why: str) -> Event:
     """Record who let `step` run, why, for which evidence and until when.
 
     Raises GateWaiting where there is nothing to approve: the step has no gate, or what it rests on has not passed.
     """
-    where = f"{step} in {plan.region}"
+    where, before = f"{step} in {plan.region}", step_before(step)
     if int(step[:2]) not in plan.gated_steps:
         raise GateWaiting(f"{where} has no gate, nothing to approve: rollout run {plan.region}")
     if not why.strip():
@@ -66,7 +67,8 @@ def evidence_of(run: Run, step: str) -> str:
     return hashlib.sha256(json.dumps([verdict, files], sort_keys=True).encode()).hexdigest()
 
 
-def _invalid(run: Run, step: str, before: str, now: datetime) -> str:
+def _invalid(run: Run, step: str, now: datetime) -> str:
+    before = step_before(step)
     said = [e for e in run.ledger().events(*ANSWERED) if e["event"] == "drained" or e["step"] == step]
     approved = next((event for event in reversed(said) if event["event"] == "approved"), None)
     if approved is None:

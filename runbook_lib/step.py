@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from runbook_lib import gates, parameters
+from runbook_lib import parameters
 from runbook_lib.actions import apply, drain, release, try_switch
-from runbook_lib.errors import GateWaiting, PlanError, StepFailed, StepInconclusive, StepNotReady
+from runbook_lib.checklist import MANAGED_FROM, STEPS
+from runbook_lib.errors import PlanError, StepFailed, StepInconclusive, StepNotReady
 from runbook_lib.execution.redaction import guard_outputs
 from runbook_lib.mac import Mac
 from runbook_lib.plan import Plan
@@ -26,23 +26,8 @@ from runbook_lib.show.report import Shown
 from runbook_lib.steps.collect import collect_events
 from runbook_lib.steps.lease import propose_lease, propose_release
 from runbook_lib.steps.weight import propose_weight
+from runbook_lib.turn import run_for
 from runbook_lib.verdict import Answer, Check, Verdict
-
-STEPS = (
-    "01_snapshot",
-    "02_install_canary",
-    "03_validate",
-    "04_start_dark",
-    "05_smoke",
-    "06_raise_weight",
-    "07_observe",
-    "08_promote_or_rollback",
-)
-BESIDE = ("rollback", "rehearse_nginx_failure")
-ACTING = tuple(step for step in STEPS if step not in ("03_validate", "07_observe"))
-RAISED, OBSERVED = STEPS[5], STEPS[6]
-FORGIVEN = ("lease", "death")  # causes of a drain that say nothing against the canary
-MANAGED_FROM = STEPS.index("04_start_dark")  # from here on our configuration runs, so a failure drains
 
 
 class Step:
@@ -187,7 +172,7 @@ def open_step(name: str, namespace: Mapping[str, Any]) -> Step:
     plan = _plan_of(namespace)
     dry_run = bool(namespace.get("dry_run", False))
     again = bool(namespace.get("again", False))
-    run = Run.rehearsal(plan.region) if dry_run else _run_for(name, plan, again)
+    run = Run.rehearsal(plan.region) if dry_run else run_for(name, plan, again)
     ledger = run.ledger(name)
     mac = Mac.connect(plan, ledger, dry_run)
     mac.vault.resolve_all(plan.secret_references)
@@ -199,37 +184,8 @@ def open_step(name: str, namespace: Mapping[str, Any]) -> Step:
         publish(run.directory)
     run.keep_facts(name, "plan", plan.model_dump(mode="json"))
     if name in STEPS[MANAGED_FROM + 1 :] and not dry_run and collect_events(mac, run):
-        _run_for(name, plan, again)  # the sentinel may have drained the canary since
+        run_for(name, plan, again)  # the sentinel may have drained the canary since
     return Step(name, run, mac, sealed)
-
-
-def _run_for(name: str, plan: Plan, again: bool) -> Run:
-    region = plan.region
-    run = Run.current(region)
-    if not again:
-        _refuse_a_record(name, region)
-        _refuse_a_second_time(name, region, run)
-    if name in BESIDE:
-        if run is None:
-            raise StepNotReady(f"{name} in {region}: there is no run; start with 01_snapshot")
-        return run
-    place = STEPS.index(name)
-    if place == 0:
-        fresh = run is None or run.is_closed or run.answer(STEPS[1]) != ""
-        return Run.start(region) if run is None or fresh else run
-    if run is None or run.is_closed:
-        raise StepNotReady(f"{name} in {region}: there is no open run; start with 01_snapshot")
-    for before in STEPS[:place]:
-        if not has_passed(run, before):
-            said = run.answer(before) or "nothing yet"
-            void = ", void since the canary was drained" if said == Answer.PASS else ""
-            raise StepNotReady(
-                f"{name} in {region}: {before} has not passed (it says {said}{void}); run it first: "
-                f"rollout run {region}"
-            )
-    if why := gates.refusal(plan, run, name, STEPS[place - 1]):
-        raise GateWaiting(f"{region}: {why}")
-    return run
 
 
 def _plan_of(namespace: Mapping[str, Any]) -> Plan:
@@ -249,45 +205,6 @@ def _seal_before(run: Run, mac: Mac) -> str:
         return ""
     made = seal(run, mac.vault, mac.plan.evidence.signing_key)
     return describe(made) if made else ""
-
-
-def _refuse_a_record(name: str, region: str) -> None:
-    """Jupyter runs a notebook in its own folder: in a run's folder it is the record of what was done."""
-    here = Path.cwd()
-    if parameters.project_root() / "outputs" in here.parents:
-        raise StepNotReady(
-            f"{name} in {region}: this is the record of run {here.name}; nothing was done again. Open "
-            f"notebooks/{name}.ipynb to run the step, or set again = True here to change the Mac from a record"
-        )
-
-
-def _refuse_a_second_time(name: str, region: str, run: Run | None) -> None:
-    if run is None or run.is_closed or name not in ACTING or not has_passed(run, name):
-        return
-    passed = run.ledger().last("verdict", step=name) or {}
-    raise StepNotReady(
-        f"{name} in {region} has passed in run {run.name} ({passed['at']}); nothing was done again. Go on with "
-        f"rollout run {region}, go back with rollout rollback {region}, or set again = True to change the Mac again"
-    )
-
-
-def has_passed(run: Run, name: str) -> bool:
-    """Whether a step's last verdict is a pass that still stands.
-
-    A drain takes the slice away, so it has to be raised again. Unless it says nothing against the canary (a lease
-    that lapsed, a step that died), the observation of that slice is void, too.
-    """
-    if run.answer(name) != Answer.PASS:
-        return False
-    if name not in (RAISED, OBSERVED):
-        return True
-    events = run.ledger().events("verdict", "drained")
-    judged = max(e["seq"] for e in events if e["event"] == "verdict" and e["step"] == name)
-    raised = [e["seq"] for e in events if e["event"] == "verdict" and e["step"] == RAISED and e["seq"] <= judged]
-    drains = [e for e in events if e["event"] == "drained" and e["seq"] > max(raised, default=0)]
-    if name == RAISED:
-        return not drains
-    return all(e["detail"].get("cause") in FORGIVEN for e in drains)
 
 
 def _already(proposal: Proposal) -> str:

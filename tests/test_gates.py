@@ -11,13 +11,14 @@ import pytest
 import yaml
 
 from runbook_lib import gates, parameters
+from runbook_lib.checklist import STEPS
 from runbook_lib.errors import GateWaiting, StepNotReady
 from runbook_lib.plan import Plan
 from runbook_lib.records.evidence import Run
 from runbook_lib.regions import rollout
 from runbook_lib.regions.status import status
 from runbook_lib.show.page import summary
-from runbook_lib.step import STEPS, open_step
+from runbook_lib.step import open_step
 
 PROJECT = Path(__file__).parents[1]
 BEFORE, STEP = STEPS[4], STEPS[5]
@@ -54,7 +55,7 @@ def plan(**sections: dict[str, Any]) -> Plan:
 
 
 def refusal(run: Run) -> str:
-    return gates.refusal(plan(), run, STEP, BEFORE)
+    return gates.refusal(plan(), run, STEP)
 
 
 def test_a_person_is_asked_before_the_slice_and_before_promotion_unless_the_file_says_otherwise() -> None:
@@ -65,7 +66,7 @@ def test_a_person_is_asked_before_the_slice_and_before_promotion_unless_the_file
 
 def test_silence_holds_and_says_what_to_type(run: Run) -> None:
     assert refusal(run) == f'{STEP} waits for a person; look at {BEFORE}, then: rollout approve hk --why "…"'
-    assert gates.refusal(plan(gates={"before": []}), run, STEP, BEFORE) == ""
+    assert gates.refusal(plan(gates={"before": []}), run, STEP) == ""
 
 
 def test_a_run_stops_at_the_gate_before_anything_is_connected(run: Run) -> None:
@@ -115,13 +116,13 @@ def test_it_is_void_after_a_drain(run: Run) -> None:
 
 
 def test_it_expires(run: Run) -> None:
-    gates.approve(plan(gates={"approval_s": 0.001}), run, STEP, BEFORE, "smoke is green")
+    gates.approve(plan(gates={"approval_s": 0.001}), run, STEP, "smoke is green")
     assert "has expired at" in refusal(run)
 
 
 def test_another_steps_approval_does_not_count(run: Run) -> None:
     rollout.approve("hk", "smoke is green")
-    assert "waits for a person" in gates.refusal(plan(), run, STEPS[7], STEPS[6])
+    assert "waits for a person" in gates.refusal(plan(), run, STEPS[7])
 
 
 @pytest.mark.parametrize("why", ["", "  "])

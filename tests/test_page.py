@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from strict_html import EVIL, Strict
 
+from runbook_lib.checklist import TITLES
 from runbook_lib.errors import EvidenceError
 from runbook_lib.records.weights import weights
 from runbook_lib.show import page, plots
@@ -31,8 +32,7 @@ def write_run(run_dir: Path, fault: bool = False) -> Path:
         lines.append({**head, "event": kind, "what": what, "detail": detail, "previous": ""})
 
     event("run_opened", "rollout of openclaw 2026.9.6", region="hk")
-    for number, title in enumerate(page.CHECKLIST[: 7 if fault else 8], start=1):
-        step = f"{number:02}_{title.lower().replace(' ', '_')}"
+    for number, (step, title) in enumerate(list(TITLES.items())[: 7 if fault else 8], start=1):
         event("step_opened", title, step)
         if number == 3:  # the first attempt died: no verdict, no end
             event("step_opened", title, step, after_s=40)

@@ -14,13 +14,13 @@ import pytest
 from browser_fixture import DESK, PHONE, low_contrasts, too_wide_px
 from playwright.sync_api import Browser, Page
 
+from runbook_lib.checklist import STEPS
 from runbook_lib.execution.execute import as_html
 from runbook_lib.records.evidence import write_whole
 from runbook_lib.records.ledger import Ledger
 from runbook_lib.show.board import publish, write_board
 from runbook_lib.show.page import write_page
 from runbook_lib.show.report import banner, checks_table, diff, table
-from runbook_lib.step import STEPS
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
 
 pytest_plugins = ["browser_fixture"]

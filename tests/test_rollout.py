@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from project_fixture import Project
 
+from runbook_lib.checklist import STEPS
 from runbook_lib.lab import traffic
-from runbook_lib.step import STEPS
 
 pytest_plugins = ["project_fixture"]
 

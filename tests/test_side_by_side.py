@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from regions_fixture import NAMES, Regions
 
+from runbook_lib.checklist import STEPS
 from runbook_lib.lab import traffic
-from runbook_lib.step import STEPS
 
 pytest_plugins = ["regions_fixture"]
 THROUGH = 5

@@ -25,7 +25,7 @@ live remind waves watch > status workers                     several regions: wh
 rollout > filing postmortem > step execute > board > page engine > record kernels notebooks zygote
                                                              which step may run, how one runs, what it leaves
 verify > replays > kept                                      every verdict once more, from what was kept
-gates notifications                                          who is asked, and who is told
+turn > gates notifications                                   whose turn it is; who is asked, and who is told
 report plots console numbers redaction                       banner, tables, plots; the same on a terminal
 climb rehearsal rollback                                     several changes, with a judgement in between
 dark observation hunt lints validation smoke > collect       what a step asks, and what it makes of the answer
@@ -36,7 +36,7 @@ analyse gaps replay > stage > injections > dealt judge partitions > reloads shar
 rendering > adoption > configuration launchd matrix migration sudoers webhooks incident > gateway
                                                              what each thing is: text and frames
 lock > proposal > mac > vault                                a connected Mac; a change of it before it is made
-seal > evidence manifest signature weights > ledger          the run folder; what was tried, done and proven
+checklist seal > evidence manifest signature weights > ledger  the run folder; what was tried, done and proven
 accesslog > .reader > .blocks .counts .detection .stream > .foreign .frames .lines
                                                              any access log to counts, counts to frames
 .formats .counting > .rows .names .tally > .fields .cursor

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from runbook_lib import parameters
 from runbook_lib.audit.verify import verify
+from runbook_lib.checklist import STEPS
 from runbook_lib.lab import faults, traffic
 from runbook_lib.lab.kinds import Name
 from runbook_lib.lab.mac import PracticeMac
@@ -17,7 +18,6 @@ from runbook_lib.regions.rollout import Outcome, roll_back, run_region
 from runbook_lib.show.console import text_table
 from runbook_lib.show.numbers import of_run
 from runbook_lib.show.page import summary
-from runbook_lib.step import STEPS
 from runbook_lib.verdict import Answer
 
 TRAFFIC_LIMIT_S = 1200.0

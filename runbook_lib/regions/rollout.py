@@ -14,6 +14,7 @@ import yaml
 
 from runbook_lib import gates, notifications, parameters
 from runbook_lib.actions import DRAIN, drain, drain_by_hand, unlock
+from runbook_lib.checklist import BESIDE, MANAGED_FROM, STEPS, next_step
 from runbook_lib.errors import ActionFailed, EvidenceError, GateWaiting, HostError, StepNotReady, exit_code_of
 from runbook_lib.execution.execute import execute
 from runbook_lib.execution.notebooks import check_notebooks
@@ -24,7 +25,6 @@ from runbook_lib.records.evidence import Run
 from runbook_lib.records.ledger import Event, operator
 from runbook_lib.regions.filing import file_away, file_unsealed
 from runbook_lib.show.board import publish
-from runbook_lib.step import BESIDE, MANAGED_FROM, STEPS, has_passed
 from runbook_lib.steps.lease import HOLD
 from runbook_lib.verdict import Answer
 
@@ -46,13 +46,6 @@ class Outcome:
     @property
     def exit_code(self) -> int:
         return EXIT_CODES[self.answer]
-
-
-def next_step(run: Run | None) -> str | None:
-    """The first step without a pass; None where the rollout is done."""
-    if run is None or run.is_closed:
-        return STEPS[0]
-    return next((name for name in STEPS if not has_passed(run, name)), None)
 
 
 def run_region(
@@ -147,7 +140,7 @@ def _at_gate(plan: Plan, name: str, say: Say) -> Outcome | None:
     run = Run.current(plan.region)
     if run is None or name == STEPS[0]:
         return None
-    why = gates.ask(plan, run, name, STEPS[STEPS.index(name) - 1])
+    why = gates.ask(plan, run, name)
     if not why:
         return None
     _tell(plan, run, say)
@@ -167,7 +160,7 @@ def approve(region: str, why: str) -> Event:
     name = next_step(run)
     if run is None or run.is_closed or name is None or name == STEPS[0]:
         raise GateWaiting(f"{region} has no open run at a gate, nothing to approve: rollout run {region}")
-    event = gates.approve(plan, run, name, STEPS[STEPS.index(name) - 1], why)
+    event = gates.approve(plan, run, name, why)
     file_away(run)
     return event
 

@@ -15,13 +15,13 @@ from rich.console import Group
 from rich.live import Live
 
 from runbook_lib import accesslog, parameters
+from runbook_lib.checklist import OBSERVED, RAISED, has_passed
 from runbook_lib.errors import HostError
 from runbook_lib.mac import Mac
 from runbook_lib.onmac import script
 from runbook_lib.records.evidence import Run
 from runbook_lib.regions.status import status
 from runbook_lib.show.console import table_of, text_table
-from runbook_lib.step import OBSERVED, RAISED, has_passed
 from runbook_lib.steps import sentinel
 from runbook_lib.steps.observation import Observation
 

@@ -13,12 +13,12 @@ from itertools import groupby
 from pathlib import Path
 
 from runbook_lib import parameters
+from runbook_lib.checklist import STEPS
 from runbook_lib.errors import PlanError, RunbookError
 from runbook_lib.execution.execute import raise_if_stopped, stop_in, stoppable
 from runbook_lib.execution.notebooks import check_notebooks
 from runbook_lib.regions.rollout import Outcome, run_region
 from runbook_lib.regions.workers import is_lost
-from runbook_lib.step import STEPS
 from runbook_lib.verdict import Answer
 
 NEXT = ":"

@@ -9,9 +9,10 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
+from runbook_lib.checklist import STEPS, TITLES
 from runbook_lib.errors import EvidenceError
 from runbook_lib.records.evidence import write_whole
-from runbook_lib.show.page import CHECKLIST, StepRow, shown_time, step_rows, symbol, write_page
+from runbook_lib.show.page import StepRow, shown_time, step_rows, symbol, write_page
 from runbook_lib.show.report import ENVIRONMENT
 from runbook_lib.verdict import Answer
 
@@ -52,7 +53,7 @@ def write_board(outputs: Path) -> Path:
     pointers = sorted(outputs.glob("*/current"))
     rows = [_row(path.parent, path.read_text(encoding="utf-8").strip()) for path in pointers]
     html = ENVIRONMENT.get_template("board.html.j2").render(
-        titles=[f"{number} {title}" for number, title in enumerate(CHECKLIST, start=1)],
+        titles=list(TITLES.values()),
         rows=rows,
         sentence=_sentence(rows),
         symbol=symbol,
@@ -68,7 +69,7 @@ def _row(folder: Path, run: str) -> Row:
         steps = step_rows(folder / run)
     except EvidenceError as damaged:
         return Row(folder.name, run, damage=str(damaged))
-    return Row(folder.name, run, tuple(steps[: len(CHECKLIST)]), tuple(steps[len(CHECKLIST) :]))
+    return Row(folder.name, run, tuple(steps[: len(STEPS)]), tuple(steps[len(STEPS) :]))
 
 
 def _sentence(rows: list[Row]) -> str:

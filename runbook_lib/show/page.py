@@ -15,6 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from runbook_lib.checklist import STEPS, TITLES
 from runbook_lib.records.evidence import write_whole
 from runbook_lib.records.ledger import Event, Ledger
 from runbook_lib.records.weights import weights
@@ -23,16 +24,6 @@ from runbook_lib.show.report import ENVIRONMENT, MARKS
 from runbook_lib.verdict import Answer
 
 EVENTS_SHOWN = 30
-CHECKLIST = [  # the article's eight steps
-    "Snapshot",
-    "Install canary",
-    "Validate",
-    "Start dark",
-    "Smoke",
-    "Raise weight",
-    "Observe",
-    "Promote or rollback",
-]
 
 
 @dataclass(frozen=True)
@@ -109,15 +100,9 @@ def _events(run_dir: Path) -> list[Event]:
 def _steps(run_dir: Path, events: list[Event]) -> list[StepRow]:
     """The checklist in order, run or not, then whatever else was run (rollback, rehearsals)."""
     names = list(dict.fromkeys(event["step"] for event in events if event["step"]))
-    rows = []
-    for number, title in enumerate(CHECKLIST, start=1):
-        name = next((name for name in names if name.startswith(f"{number:02}_")), "")
-        if name:
-            names.remove(name)
-        slug = name or f"{number:02}_{title.lower().replace(' ', '_')}"
-        rows.append(_step(run_dir, slug, f"{number} {title}", events))
+    rows = [_step(run_dir, name, title, events) for name, title in TITLES.items()]
     opened = {event["step"] for event in events if event["event"] == "step_opened"}  # a drain by hand is no step
-    beside = [name for name in names if name in opened]
+    beside = [name for name in names if name in opened and name not in STEPS]
     return rows + [_step(run_dir, name, name.replace("_", " ").capitalize(), events) for name in beside]
 
 
@@ -166,11 +151,11 @@ def _answer(verdict: Event | None, closed: Event | None, failed: Event | None) -
 def _run(run_dir: Path, events: list[Event], steps: list[StepRow]) -> dict[str, Any]:
     region = next((event["detail"]["region"] for event in events if "region" in event["detail"]), None)
     drains = [event for event in events if event["event"] == "drained"]
-    checklist = steps[: len(CHECKLIST)]
+    checklist = steps[: len(STEPS)]
     passed = sum(row.state == Answer.PASS for row in checklist)
     state = _state([row.state for row in steps], passed)
     blamed = next((row for row in steps if row.state == state and state != Answer.PASS), None)
-    sentence = f"{passed} of {len(CHECKLIST)} steps passed."
+    sentence = f"{passed} of {len(STEPS)} steps passed."
     if blamed and blamed.reason:
         sentence += f" {blamed.title}: {blamed.reason.rstrip('.')}."
     return {
@@ -191,7 +176,7 @@ def _state(states: Iterable[str], passed: int) -> str:
     for bad in (Answer.FAIL.value, Answer.INCONCLUSIVE.value, "stopped"):
         if bad in given:
             return bad
-    return Answer.PASS.value if passed == len(CHECKLIST) else "unfinished"
+    return Answer.PASS.value if passed == len(STEPS) else "unfinished"
 
 
 def _weights_text(over_time: pd.DataFrame) -> str:

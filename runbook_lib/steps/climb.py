@@ -10,6 +10,7 @@ import pandas as pd
 
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.actions import apply, undrain
+from runbook_lib.checklist import RAISED
 from runbook_lib.judging.judge import judge_reload
 from runbook_lib.judging.share import arrived, bounds_pct, judge_share
 from runbook_lib.mac import Mac
@@ -138,7 +139,7 @@ def judge(plan: Plan, raised: Raised) -> list[Check]:
 
 def remaining(mac: Mac, run: Run, pulse: Pulse) -> list[float]:
     """The weights still to be set and judged: a weight that runs but was never judged comes first."""
-    since = run.ledger().last("verdict", step="06_raise_weight")
+    since = run.ledger().last("verdict", step=RAISED)
     passed = [
         float(e["detail"]["weight_pct"])
         for e in run.ledger().events("judged")
