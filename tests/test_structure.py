@@ -33,7 +33,7 @@ install jobs suspension weight snapshot sentinel > lease     what a step propose
 probes actions                                               everything ASKED of the Mac, everything that CHANGES it
 analyse gaps replay > stage > injections > dealt judge partitions > reloads share > ratios latency > blame
                                                              measurements and thresholds to a verdict
-rendering > adoption > configuration launchd matrix migration sudoers webhooks incident > gateway
+rendering > adoption > configuration launchd matrix migration sudoers webhooks incident > delivery gateway
                                                              what each thing is: text and frames
 lock > proposal > mac > vault                                a connected Mac; a change of it before it is made
 checklist seal > evidence manifest signature weights > ledger  the run folder; what was tried, done and proven

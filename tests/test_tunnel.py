@@ -12,7 +12,7 @@ import pytest
 from lab_fixture import until
 from ssh_ways import black_hole, cut_unnoticed, hangs_up_after, own_connection, section, ssh_config
 
-from runbook_lib import webhooks
+from runbook_lib import delivery
 from runbook_lib.errors import ConnectionLost, HostUnreachable
 from runbook_lib.lab.keys import make_ssh_key
 from runbook_lib.lab.mac import PracticeMac
@@ -110,4 +110,4 @@ def test_http_over_a_connection_that_went_silent(lab: PracticeMac) -> None:
 
 def test_webhooks_over_a_cut_connection_blame_no_gateway(lab: PracticeMac, mac: Mac) -> None:
     own_connection(lab, mac.host).kill()
-    pytest.raises(ConnectionLost, smoke.replay, mac, webhooks.forged("20260506-0210", "a-token"), "primary")
+    pytest.raises(ConnectionLost, smoke.replay, mac, delivery.forged("20260506-0210", "a-token"), "primary")

@@ -15,7 +15,7 @@ import httpx
 import pandas as pd
 import pytest
 
-from runbook_lib import webhooks
+from runbook_lib import delivery, webhooks
 from runbook_lib.errors import PlanError
 from runbook_lib.verdict import Answer, Hop
 
@@ -75,8 +75,8 @@ def gateway(
         thread.join()
 
 
-def made(copy: int | str = 1) -> list[webhooks.Delivery]:
-    return webhooks.deliveries("20260506-0210", TOKEN, GITHUB, STRIPE, copy=copy)
+def made(copy: int | str = 1) -> list[delivery.Delivery]:
+    return delivery.deliveries("20260506-0210", TOKEN, GITHUB, STRIPE, copy=copy)
 
 
 def both(primary: httpx.Client, canary: httpx.Client) -> pd.DataFrame:
@@ -93,17 +93,17 @@ def test_recorded_webhooks_are_synthetic_json_of_both_providers():
         ("stripe", "charge.failed", "/hooks/stripe"),
         ("stripe", "invoice.paid", "/hooks/stripe"),
     ]
-    for delivery in made():
-        body = json.loads(delivery.body)
-        assert body.get("type", delivery.event) == delivery.event
+    for one in made():
+        body = json.loads(one.body)
+        assert body.get("type", one.event) == one.event
         assert body.get("livemode") is not True
 
 
 def test_signatures_are_the_providers_documented_ones():
     # both examples: GitHub's docs "Testing the webhook payload validation"; Stripe's scheme by hand
-    github = webhooks.github_headers(b"Hello, World!", "push", "guid", "It's a Secret to Everybody")
+    github = delivery.github_headers(b"Hello, World!", "push", "guid", "It's a Secret to Everybody")
     assert github["X-Hub-Signature-256"] == ("sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17")
-    stripe = webhooks.stripe_headers(b"{}", "whsec", 1_778_033_760)["Stripe-Signature"]
+    stripe = delivery.stripe_headers(b"{}", "whsec", 1_778_033_760)["Stripe-Signature"]
     expected = hmac.new(b"whsec", b"1778033760.{}", hashlib.sha256).hexdigest()
     assert stripe == f"t=1778033760,v1={expected}"
 
@@ -112,7 +112,7 @@ def test_idempotency_keys_depend_on_run_fixture_and_copy_alone():
     keys = [d.idempotency_key for d in made()]
     assert keys == [d.idempotency_key for d in made()]
     assert len({*keys, *(d.idempotency_key for d in made(copy=2))}) == 10
-    other_run = webhooks.deliveries("another", TOKEN, GITHUB, STRIPE)
+    other_run = delivery.deliveries("another", TOKEN, GITHUB, STRIPE)
     assert not set(keys) & {d.idempotency_key for d in other_run}
 
 
@@ -121,7 +121,7 @@ def test_a_healthy_pair_passes_and_the_table_says_what_ran_how_often():
         first = webhooks.replay(canary, made(), "canary")
         again = webhooks.replay(canary, made(), "canary")
         sides = both(primary, canary)
-        forged = webhooks.replay(canary, webhooks.forged("20260506-0210", TOKEN), "canary")
+        forged = webhooks.replay(canary, delivery.forged("20260506-0210", TOKEN), "canary")
     assert list(first.columns) == webhooks.COLUMNS
     assert (first["status"] == 200).all() and (first["duration_ms"] > 0).all()
     checks = webhooks.judge_replay(first, again, sides)
@@ -175,7 +175,7 @@ def test_a_refusing_gateway_fails_first_and_leaves_the_rest_open():
     with gateway() as primary, gateway(status=503) as canary:
         first, again = (webhooks.replay(canary, made(), "canary") for _ in range(2))
         checks = webhooks.judge_replay(first, again, both(primary, canary))
-        forged = webhooks.replay(canary, webhooks.forged("run", "wrong-token"), "canary")
+        forged = webhooks.replay(canary, delivery.forged("run", "wrong-token"), "canary")
     assert [c.answer for c in checks] == [Answer.FAIL, Answer.INCONCLUSIVE, Answer.INCONCLUSIVE]
     assert checks[0].reason == "0 of 5 deliveries were answered 2xx with a run id; 5 × 503 Service Unavailable"
     assert set(forged["status"]) == {401}
@@ -184,7 +184,7 @@ def test_a_refusing_gateway_fails_first_and_leaves_the_rest_open():
 @pytest.mark.parametrize(("known", "answer"), [(True, Answer.FAIL), (False, Answer.PASS), (None, Answer.INCONCLUSIVE)])
 def test_accepted_forgeries_are_judged_by_what_is_known_of_the_gateway(known: bool | None, answer: Answer):
     with gateway(verifies=False) as canary:
-        frame = webhooks.replay(canary, webhooks.forged("run", TOKEN), "canary")
+        frame = webhooks.replay(canary, delivery.forged("run", TOKEN), "canary")
     check = webhooks.judge_forged(frame, known)
     assert check.answer is answer
     assert check.reason.startswith("5 of 5 forged deliveries were accepted")
@@ -192,7 +192,7 @@ def test_accepted_forgeries_are_judged_by_what_is_known_of_the_gateway(known: bo
 
 def test_a_forgery_that_met_a_full_queue_proves_nothing():
     with gateway(verifies=False, status=503) as canary:
-        frame = webhooks.replay(canary, webhooks.forged("run", TOKEN), "canary")
+        frame = webhooks.replay(canary, delivery.forged("run", TOKEN), "canary")
     assert webhooks.judge_forged(frame, True).answer is Answer.INCONCLUSIVE
 
 
@@ -216,7 +216,7 @@ def test_secrets_are_in_no_repr_frame_or_exception():
         frame = webhooks.replay(canary, made(), "canary")
     shown = repr(made()) + frame.to_csv()
     with pytest.raises(PlanError) as caught:
-        webhooks.deliveries("run", TOKEN + "\n", GITHUB, "")
+        delivery.deliveries("run", TOKEN + "\n", GITHUB, "")
     shown += str(caught.value)
     assert "hooks_token" in str(caught.value) and "stripe_secret" in str(caught.value)
     for secret in (TOKEN, GITHUB, STRIPE):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from runbook_lib import gateway, webhooks
+from runbook_lib import delivery, gateway, webhooks
+from runbook_lib.delivery import Delivery
 from runbook_lib.mac import Mac
 from runbook_lib.plan import Plan
 from runbook_lib.verdict import Check
-from runbook_lib.webhooks import Delivery
 
 
 def deliveries(mac: Mac, copy: str) -> list[Delivery]:
@@ -16,12 +16,12 @@ def deliveries(mac: Mac, copy: str) -> list[Delivery]:
     section = mac.plan.webhooks
     secrets = (section.hooks_token, section.github_secret, section.stripe_secret)
     hooks_token, github_secret, stripe_secret = (mac.vault.resolve(reference).value for reference in secrets)
-    return webhooks.deliveries(mac.ledger.run, hooks_token, github_secret, stripe_secret, copy)
+    return delivery.deliveries(mac.ledger.run, hooks_token, github_secret, stripe_secret, copy)
 
 
 def forged(mac: Mac, copy: str) -> list[Delivery]:
     """The same webhooks with signatures nobody's secret made."""
-    return webhooks.forged(f"{mac.ledger.run}-{copy}", mac.vault.resolve(mac.plan.webhooks.hooks_token).value)
+    return delivery.forged(f"{mac.ledger.run}-{copy}", mac.vault.resolve(mac.plan.webhooks.hooks_token).value)
 
 
 def together(*answers: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,94 @@
+"""Webhooks to be sent: recorded bodies, signed as GitHub and Stripe sign them.
+
+fixtures/<provider>.<event>.json is the body, byte for byte; the signature is made anew for each run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+from runbook_lib.errors import PlanError
+
+FORGED = "forged"
+_NAMESPACE = uuid.UUID("6b0e4b52-6d0a-5c52-9b64-0f3d1f6c2a11")
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One signed webhook. The headers carry secrets, so no repr shows them."""
+
+    name: str
+    provider: str
+    event: str
+    path: str
+    idempotency_key: str
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+
+
+def deliveries(
+    run_id: str, hooks_token: str, github_secret: str, stripe_secret: str, copy: int | str = 1
+) -> list[Delivery]:
+    """Every recorded webhook, signed now, with an idempotency key made from run, fixture and copy alone.
+
+    Another `copy` is another delivery of the same body. Raises PlanError when a secret cannot be sent as a
+    header; the message names it and never holds its value.
+    """
+    refuse_unsendable(hooks_token=hooks_token, github_secret=github_secret, stripe_secret=stripe_secret)
+    made = []
+    for file in sorted((files("runbook_lib") / "fixtures").iterdir(), key=lambda file: file.name):
+        if not file.name.endswith(".json"):
+            continue
+        provider, _, event = file.name.removesuffix(".json").partition(".")
+        body = file.read_bytes()
+        key = str(uuid.uuid5(_NAMESPACE, f"{run_id}/{provider}.{event}/{copy}"))
+        signed = github_headers(body, event, key, github_secret) if provider == "github" else None
+        headers = {
+            "Authorization": f"Bearer {hooks_token}",
+            "Content-Type": "application/json",
+            "Idempotency-Key": key,
+            **(signed or stripe_headers(body, stripe_secret, int(time.time()))),
+        }
+        name = f"{provider} {event}" + (f" ({copy})" if str(copy) != "1" else "")
+        made.append(Delivery(name, provider, event, f"/hooks/{provider}", key, body, headers))
+    return made
+
+
+def forged(run_id: str, hooks_token: str) -> list[Delivery]:
+    """Every recorded webhook with the right token and a signature nobody's secret made."""
+    return deliveries(run_id, hooks_token, secrets.token_hex(), secrets.token_hex(), copy=FORGED)
+
+
+def github_headers(body: bytes, event: str, delivery_id: str, secret: str) -> dict[str, str]:
+    """GitHub: HMAC-SHA-256 over the raw body (docs: "Validating webhook deliveries")."""
+    return {
+        "User-Agent": "GitHub-Hookshot/runbook",
+        "X-GitHub-Event": event,
+        "X-GitHub-Delivery": delivery_id,
+        "X-Hub-Signature-256": f"sha256={_hmac(secret, body)}",
+    }
+
+
+def stripe_headers(body: bytes, secret: str, signed_at_s: int) -> dict[str, str]:
+    """Stripe: HMAC-SHA-256 over `timestamp.body` (docs: "Verify webhook signatures manually")."""
+    signature = _hmac(secret, f"{signed_at_s}.".encode() + body)
+    return {"User-Agent": "Stripe/1.0 (runbook)", "Stripe-Signature": f"t={signed_at_s},v1={signature}"}
+
+
+def _hmac(secret: str, message: bytes) -> str:
+    return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+
+
+def refuse_unsendable(**named: str) -> None:
+    """A line break in a token would be quoted by the HTTP library's error: stop before that."""
+    bad = [name for name, value in named.items() if not value or not value.isascii() or not value.isprintable()]
+    bad += [name for name, value in named.items() if " " in value and name not in bad]
+    if bad:
+        raise PlanError("webhooks", [f"{name}: empty, or holds a blank or a line break" for name in bad])
