@@ -117,8 +117,7 @@ def drain(mac: Mac, why: str, cause: str = "hand") -> None:
 
 def drain_by_hand(plan: Plan) -> str:
     """The same as a person types it, where nothing can be recorded."""
-    pulled = PULL.replace('"$1"', sh(plan.drain_file))
-    return f"ssh -F {plan.host.ssh_config} {plan.host.alias} {sh(pulled)}"
+    return f"ssh -F {plan.host.ssh_config} {plan.host.alias} {sh(_typed(PULL, plan))}"
 
 
 def undrain(mac: Mac, why: str) -> None:
@@ -150,8 +149,13 @@ def _switch(mac: Mac, what: str, command: str, why: str, expected: str) -> dict[
 
     text = f'# {what}\n{command} || return 1\nprintf \'answer\\t%s\\n\' "$(curl -s --max-time 2 "$2")"\n'
     args = (mac.plan.drain_file, f"http://127.0.0.1:{port}/__rollout")
-    shown = command.replace('"$1"', sh(mac.plan.drain_file))
-    return _apply_one(mac, Proposal(what, text, args, commands=(shown,), proof=prove, facts={"why": why}, urgent=True))
+    shown = (_typed(command, mac.plan),)
+    return _apply_one(mac, Proposal(what, text, args, commands=shown, proof=prove, facts={"why": why}, urgent=True))
+
+
+def _typed(command: str, plan: Plan) -> str:
+    """A command of the kill switch with its file instead of $1."""
+    return command.replace('"$1"', sh(plan.drain_file))
 
 
 def release(mac: Mac) -> None:

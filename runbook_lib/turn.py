@@ -13,6 +13,10 @@ from runbook_lib.verdict import Answer
 
 
 def run_for(name: str, plan: Plan, again: bool) -> Run:
+    """The run that a step belongs to; step 1 starts one. `again` lets it act where it has passed.
+
+    Raises StepNotReady where it is not its turn, GateWaiting where a person has not approved.
+    """
     region = plan.region
     run = Run.current(region)
     if not again:

@@ -21,7 +21,7 @@ import paramiko
 
 from runbook_lib.errors import CommandFailed, CommandTimeout, ConnectionLost
 from runbook_lib.plan import HostSection
-from runbook_lib.ssh.route import LOST, connect, hang_up
+from runbook_lib.ssh.route import AGAIN, LOST, connect, hang_up
 from runbook_lib.ssh.tunnel import Tunnel
 
 CHUNK = 1 << 16
@@ -211,7 +211,7 @@ class Host:
         return ConnectionLost(
             self.name,
             f"the connection was lost {after_s:.1f} s into {title!r} ({why})",
-            "run the step again: it asks the Mac first what was done",
+            AGAIN,
         )
 
 

@@ -16,6 +16,7 @@ from runbook_lib.plan import HostSection
 
 KEEPALIVE_S = 15
 LOST = (paramiko.SSHException, EOFError, OSError)  # what paramiko raises where a connection is gone
+AGAIN = "run the step again: it asks the Mac first what was done"
 HUNG_UP = "it hung up"  # paramiko's EOFError has no words
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it would print is raised, in our words

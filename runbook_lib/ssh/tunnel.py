@@ -14,7 +14,7 @@ import httpx
 import paramiko
 
 from runbook_lib.errors import ConnectionLost, HostUnreachable
-from runbook_lib.ssh.route import LOST, hang_up
+from runbook_lib.ssh.route import AGAIN, LOST, hang_up
 
 FORBIDDEN = 1  # RFC 4254, 5.1: SSH_OPEN_ADMINISTRATIVELY_PROHIBITED
 
@@ -45,24 +45,21 @@ class Tunnel(httpcore.NetworkBackend):
         try:
             channel = self._transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout)
         except LOST as error:
-            if isinstance(error, paramiko.ChannelException) and error.code == FORBIDDEN:
+            if not isinstance(error, paramiko.ChannelException):  # which is an answer
+                self.check(error)
+            elif error.code == FORBIDDEN:
                 raise HostUnreachable(
                     self._host,
                     f"its sshd forwards nothing to {host}:{port} ({error.text})",
                     "allow it for this user in its sshd_config: AllowTcpForwarding local",
                 ) from None
-            self.check(error)
             raise httpcore.ConnectError(f"from {self._host} to {host}:{port}: {error}") from error
         return _Stream(self, channel)
 
     def check(self, error: Exception | None = None) -> None:
         """Raises ConnectionLost where it is the SSH connection that ended, and not what it led to."""
         if not self._answers():
-            raise ConnectionLost(
-                self._host,
-                "the connection was lost while HTTP went through it",
-                "run the step again: it asks the Mac first what was done",
-            ) from error
+            raise ConnectionLost(self._host, "the connection was lost while HTTP went through it", AGAIN) from error
 
 
 class _Stream(httpcore.NetworkStream):
