@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from runbook_lib import parameters
 from runbook_lib.errors import EvidenceError, RunbookError
+from runbook_lib.plan import reading
 from runbook_lib.show.console import text_table
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -43,7 +43,7 @@ def answer(value: Any, as_json: bool, text: Callable[[], str]) -> None:
 
 
 def known_regions() -> list[str]:
-    return sorted(path.stem for path in (parameters.project_root() / "parameters").glob("*.yaml"))
+    return sorted(path.stem for path in (reading.project_root() / "parameters").glob("*.yaml"))
 
 
 @app.command()
@@ -53,9 +53,9 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Check a region's parameters without touching anything; every mistake at once."""
-    from runbook_lib.sudoers import render
+    from runbook_lib.nginx.sudoers import render
 
-    checked = parameters.load(region)
+    checked = reading.load(region)
     sound = f"{region}: the plan is sound; nothing was touched"
     answer(checked.model_dump(), as_json, lambda: render(checked).rstrip() if sudoers else sound)
 
@@ -189,11 +189,11 @@ def analyse(
     as_json: Json = False,
 ) -> None:
     """The judge's tables from any access log, offline."""
-    from runbook_lib.judging.analyse import analyse as analyse_log
+    from runbook_lib.analysis.analyse import analyse as analyse_log
     from runbook_lib.regions.rollout import EXIT_CODES
     from runbook_lib.regions.workers import workers
 
-    known = parameters.load(region) if region else None
+    known = reading.load(region) if region else None
     upstreams, thresholds = (known.upstreams, known.thresholds) if known else (None, None)
     with workers(dask) as executor:
         found = analyse_log(logs, upstreams, thresholds, window_s, executor if dask else None)
@@ -251,10 +251,10 @@ def rehearse(
     as_json: Json = False,
 ) -> None:
     """What would the gates have done on this log: false alarms, and which injected faults they catch, and when."""
-    from runbook_lib.judging.replay import rehearse as rehearse_log
+    from runbook_lib.analysis.log_trial import rehearse as rehearse_log
     from runbook_lib.regions.rollout import EXIT_CODES
 
-    found = rehearse_log(parameters.load(region), log, seed)
+    found = rehearse_log(reading.load(region), log, seed)
     tables = (found.faults, found.alarms, found.verdict.table()[["name", "answer", "hop", "reason"]])
     answer(found.as_json(), as_json, lambda: "\n".join(map(text_table, tables)))
     raise typer.Exit(EXIT_CODES[found.verdict.answer])
@@ -315,7 +315,7 @@ def lab_demo(
 def _practice_mac(gateway: GatewayKind = GatewayKind.STANDIN) -> Any:
     from runbook_lib.lab.mac import PracticeMac
 
-    return PracticeMac(parameters.project_root() / LAB, gateway.value, say)
+    return PracticeMac(reading.project_root() / LAB, gateway.value, say)
 
 
 def main() -> None:

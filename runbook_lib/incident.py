@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import apprise
 import httpx
 
-from runbook_lib.plan import Severity
+from runbook_lib.plan.models import Severity
 from runbook_lib.verdict import Answer, Check, Hop
 
 POLL_S = 1.0

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import httpx
 import pandas as pd
 
-from runbook_lib import gateway
-from runbook_lib.plan import Plan
+from runbook_lib.gateway import openclaw
+from runbook_lib.mac.vault import Secret
+from runbook_lib.plan.models import Plan
 from runbook_lib.ssh.host import Completed
-from runbook_lib.vault import Secret
 from runbook_lib.verdict import Answer, Check, Hop
 
 COLUMNS = [
@@ -56,13 +56,13 @@ class Expected:
 # /healthz is green while all real traffic is refused with 403, so a POST that needs the token is asked too.
 # An unknown hook is answered 404 after authentication: it proves the way to the handler and queues nothing.
 REQUESTS = (
-    Expected("GET", gateway.LIVE, 200, '"status":"live"'),
-    Expected("GET", gateway.STARTED, 200, '"status":"started"'),
-    Expected("GET", gateway.READY, 200, '"ready":true'),
+    Expected("GET", openclaw.LIVE, 200, '"status":"live"'),
+    Expected("GET", openclaw.STARTED, 200, '"status":"started"'),
+    Expected("GET", openclaw.READY, 200, '"ready":true'),
     Expected("POST", "/hooks/rollout-matrix", 404, "", "", data="{}"),
 )
 # Operator power: nginx must refuse it by itself, so no gateway answers, neither with 401 nor with its own 403.
-ADMIN_IS_CLOSED = Expected("POST", gateway.RPC, 403, "", "", data="{}", token=False)
+ADMIN_IS_CLOSED = Expected("POST", openclaw.RPC, 403, "", "", data="{}", token=False)
 OUTSIDE = (*REQUESTS, ADMIN_IS_CLOSED)
 
 
@@ -219,7 +219,7 @@ def _ask(plan: Plan, expected: Expected, token: Secret, timeout_s: float) -> dic
 
 def send_keys(plan: Plan, count: int, timeout_s: float = 10) -> None:
     """Send `count` requests through the public address, each with a delivery key of its own."""
-    url, verify = plan.nginx.public_url + gateway.STARTED, _tls(plan.nginx.ca_file or True)
+    url, verify = plan.nginx.public_url + openclaw.STARTED, _tls(plan.nginx.ca_file or True)
     headers = [{**plan.nginx.probe_headers, "Idempotency-Key": f"rollout-{uuid.uuid4()}"} for _ in range(count)]
     with httpx.Client(verify=verify, timeout=timeout_s, trust_env=False) as client, ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(lambda own: client.get(url, headers=own), headers))
@@ -231,7 +231,7 @@ def _tls(verify: str | bool) -> Any:
 
 def _as_expected(expected: Expected, status: int, content_type: str, body: str) -> bool:
     if expected is ADMIN_IS_CLOSED:  # your own server block may hide it with 404 instead
-        return status in (403, 404) and gateway.UNATTRIBUTED not in body
+        return status in (403, 404) and openclaw.UNATTRIBUTED not in body
     return status == expected.status and content_type.startswith(expected.content_type) and expected.body in body
 
 
@@ -246,9 +246,11 @@ def judge(table: pd.DataFrame) -> list[Check]:
             reason = f"{name} {hop}: {len(part)} of {len(part)} requests as expected, the slowest took {slowest:.0f} ms"
         else:
             first = bad.iloc[0]
-            known = gateway.explain(int(first["status"]), str(first["body"]))
+            known = openclaw.explain(int(first["status"]), str(first["body"]))
             if first["request"] == ADMIN_IS_CLOSED.title and first["status"]:
-                known = f"{first['status']}, not nginx's 403: the operator's RPC is open, deny {gateway.ADMIN} in nginx"
+                known = (
+                    f"{first['status']}, not nginx's 403: the operator's RPC is open, deny {openclaw.ADMIN} in nginx"
+                )
             said = known or f"{first['status'] or 'no answer'} {str(first['body'])[:120]}".strip()
             reason = f"{name} {hop}: {len(bad)} of {len(part)} requests not as expected; {first['request']} got {said}"
         checks.append(

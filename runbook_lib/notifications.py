@@ -6,11 +6,11 @@ from contextlib import ExitStack
 
 from runbook_lib.errors import RunbookError
 from runbook_lib.incident import send
-from runbook_lib.mac import Mac
-from runbook_lib.plan import Plan, Severity
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.vault import Vault
+from runbook_lib.plan.models import Plan, Severity
 from runbook_lib.records.evidence import Run
 from runbook_lib.records.ledger import Event
-from runbook_lib.vault import Vault
 from runbook_lib.verdict import Answer
 
 SEVERITIES: dict[str, Severity] = {

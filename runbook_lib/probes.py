@@ -1,21 +1,19 @@
-"""Everything that is asked of the Mac. Nothing here changes it: each probe is one script, one round trip."""
+"""What is asked of launchd, the ports and both gateways. Nothing here changes the Mac: a probe is one round trip."""
 
 from __future__ import annotations
 
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from runbook_lib import gateway, launchd, matrix
+from runbook_lib import matrix
 from runbook_lib.errors import EvidenceError
-from runbook_lib.launchd import Job
-from runbook_lib.lock import Holder, lock_file
-from runbook_lib.mac import Mac
-from runbook_lib.nginx.configuration import Configuration
+from runbook_lib.gateway import launchd, openclaw
+from runbook_lib.gateway.launchd import Job
+from runbook_lib.mac.mac import Mac
 from runbook_lib.onmac import script
 from runbook_lib.verdict import Check
 
@@ -49,92 +47,6 @@ def probe_listeners(mac: Mac, *ports: int) -> pd.DataFrame:
     done = mac.host.run(script("ask_listeners.sh"), *(str(port) for port in ports))
     rows = [(int(port), int(pid), command, address) for port, pid, command, address in done.rows(4)]
     return pd.DataFrame(rows, columns=["port", "pid", "command", "address"])
-
-
-@dataclass(frozen=True)
-class Nginx:
-    """nginx as it is: the configuration on disk, the version, the master, what `nginx -t` says."""
-
-    configuration: Configuration | None
-    version: str
-    master_pid: int | None
-    open_files: str
-    has_slow_start: bool
-    test_exit: int
-    test_text: str
-
-
-def probe_nginx(mac: Mac) -> Nginx:
-    """nginx's configuration on disk, its version and its master process."""
-    section = mac.plan.nginx
-    done = mac.host.run(script("ask_nginx.sh"), section.binary, section.conf, section.pid_file, section.sudo_words)
-    head, _, dump = done.stdout.partition("dump\tfollows\n")
-    fields = dict(line.split("\t", 1) for line in head.splitlines())
-    test_exit = int(fields["test_exit"])
-    return Nginx(
-        Configuration(dump, section.conf) if test_exit == 0 else None,
-        fields["version"],
-        int(fields["master"]) if fields["master"].isdigit() else None,
-        fields["open_files"],
-        fields["slow_start"] == "yes",
-        test_exit,
-        fields["test_text"],
-    )
-
-
-@dataclass(frozen=True)
-class Pulse:
-    """Which configuration new connections meet, whether the kill switch is pulled, and what waits to be confirmed."""
-
-    revision: str
-    workers: pd.DataFrame
-    drained: bool
-    unconfirmed: str
-
-    @property
-    def weight_pct(self) -> float:
-        """The canary's weight as it runs; 0 where our configuration does not run or the drain file is there."""
-        return float(self.revision[1:7]) if self.revision.startswith("w") and not self.drained else 0.0
-
-
-def probe_pulse(mac: Mac) -> Pulse:
-    """The running revision, asked of nginx by a new connection. workers: pid, state (serving or draining)."""
-    section = mac.plan.nginx
-    words = (str(section.probe_port), section.pid_file, mac.plan.drain_file, mac.plan.pending_dir)
-    done = mac.host.run(script("ask_pulse.sh"), *words)
-    fields = done.fields()
-    workers = [(int(pid), state) for _, pid, state in done.rows(3)]
-    return Pulse(
-        fields.get("answer", "").partition(" ")[0],
-        pd.DataFrame(workers, columns=["pid", "state"]),
-        fields["drain_file"] == "there",
-        fields.get("unconfirmed", ""),
-    )
-
-
-def nginx_facts(nginx: Nginx) -> dict[str, Any]:
-    """What `nginx -t` said, to be kept and judged: test_exit, test_text, version."""
-    return {"test_exit": nginx.test_exit, "test_text": nginx.test_text, "version": nginx.version}
-
-
-def probe_lock(mac: Mac) -> Holder | None:
-    """Who holds this Mac now."""
-    done = mac.host.run('# ask who holds this Mac\n[ ! -f "$1" ] || cat "$1"\n', lock_file(mac.plan))
-    return Holder.parse(done.stdout)
-
-
-def pulse_facts(pulse: Pulse) -> dict[str, Any]:
-    """What of a pulse is kept to be judged again, by the names of its fields."""
-    return {
-        "revision": pulse.revision,
-        "drained": pulse.drained,
-        "unconfirmed": pulse.unconfirmed,
-        "workers": pulse.workers.to_dict("list"),
-    }
-
-
-def pulse_from(facts: Mapping[str, Any]) -> Pulse:
-    return Pulse(facts["revision"], pd.DataFrame(facts["workers"]), facts["drained"], facts["unconfirmed"])
 
 
 def probe_matrix(
@@ -190,8 +102,8 @@ def probe_validation(mac: Mac) -> pd.DataFrame:
     plan = mac.plan
     lines = [script("ask_validation.sh")]
     for name, section in plan.gateways.items():
-        for tool, words in (("config validate", gateway.VALIDATE), ("doctor", gateway.DOCTOR)):
-            lines.append(shlex.join(["one", name, tool, *gateway.command(plan, section, *words)]))
+        for tool, words in (("config validate", openclaw.VALIDATE), ("doctor", openclaw.DOCTOR)):
+            lines.append(shlex.join(["one", name, tool, *openclaw.command(plan, section, *words)]))
     done = mac.host.run("\n".join(lines))
     rows = [
         (name, tool, int(status), int(took), mac.vault.redact(text)) for name, tool, status, took, text in done.rows(5)
@@ -212,11 +124,11 @@ def probe_startup(mac: Mac, name: str) -> dict[str, Any]:
         'printf \'started\\t%s\\n\' "$(curl -s --max-time 5 "$2$4")"\n',
         f"{plan.runtime.launchd_domain}/{section.label}",
         section.url,
-        gateway.READY,
-        gateway.STARTED,
+        openclaw.READY,
+        openclaw.STARTED,
     )
     fields = done.fields()
-    ready, version = gateway.parse_ready(fields.get("ready", ""), fields.get("started", ""))
+    ready, version = openclaw.parse_ready(fields.get("ready", ""), fields.get("started", ""))
     pid = fields.get("pid", "")
     return {
         "ready": ready,

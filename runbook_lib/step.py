@@ -8,25 +8,25 @@ from typing import Any
 
 import pandas as pd
 
-from runbook_lib import parameters
-from runbook_lib.actions import apply, drain, release, try_switch
-from runbook_lib.checklist import MANAGED_FROM, STEPS
+from runbook_lib.audit.seal import describe, seal, unsealed_steps
+from runbook_lib.checklist.order import MANAGED_FROM, STEPS
+from runbook_lib.checklist.turn import run_for
 from runbook_lib.errors import PlanError, StepFailed, StepInconclusive, StepNotReady
 from runbook_lib.execution.redaction import guard_outputs
-from runbook_lib.mac import Mac
-from runbook_lib.plan import Plan
-from runbook_lib.probes import Pulse, probe_pulse, pulse_facts
-from runbook_lib.proposal import Proposal
+from runbook_lib.mac.actions import apply, drain, release, try_switch
+from runbook_lib.mac.lease import propose_lease, propose_release
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.proposal import Proposal
+from runbook_lib.nginx.asking import Pulse, probe_pulse, pulse_facts
+from runbook_lib.nginx.change import propose_weight
+from runbook_lib.plan import reading
+from runbook_lib.plan.models import Plan
 from runbook_lib.records import manifest
 from runbook_lib.records.evidence import Run
-from runbook_lib.records.seal import describe, seal, unsealed_steps
 from runbook_lib.show import report
 from runbook_lib.show.board import publish
 from runbook_lib.show.report import Shown
 from runbook_lib.steps.collect import collect_events
-from runbook_lib.steps.lease import propose_lease, propose_release
-from runbook_lib.steps.weight import propose_weight
-from runbook_lib.turn import run_for
 from runbook_lib.verdict import Answer, Check, Verdict
 
 
@@ -190,7 +190,7 @@ def open_step(name: str, namespace: Mapping[str, Any]) -> Step:
 
 def _plan_of(namespace: Mapping[str, Any]) -> Plan:
     try:
-        return parameters.from_notebook(namespace)
+        return reading.from_notebook(namespace)
     except PlanError as refused:
         if not isinstance(namespace.get("step"), Step):
             raise

@@ -28,12 +28,12 @@ from sealed_run import (
     set_weight,
 )
 
+from runbook_lib.audit.seal import seal
 from runbook_lib.audit.verify import verify
+from runbook_lib.mac.vault import Vault
 from runbook_lib.records.evidence import Run
-from runbook_lib.records.seal import seal
 from runbook_lib.show.board import write_board
 from runbook_lib.show.page import write_page
-from runbook_lib.vault import Vault
 
 PROJECT = Path(__file__).resolve().parents[1]
 T = TypeVar("T")

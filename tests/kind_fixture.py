@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from mac_fixture import PROJECT, connected, plan_of
 
-from runbook_lib.actions import apply
 from runbook_lib.lab import npm
 from runbook_lib.lab.kinds import KINDS
 from runbook_lib.lab.mac import PracticeMac
-from runbook_lib.mac import Mac
+from runbook_lib.mac.actions import apply
+from runbook_lib.mac.mac import Mac
 from runbook_lib.steps import install, snapshot
 from runbook_lib.steps.snapshot import Snapshot
 

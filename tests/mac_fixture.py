@@ -16,14 +16,14 @@ import psutil
 import pytest
 import yaml
 
-from runbook_lib import parameters
 from runbook_lib.lab import processes
 from runbook_lib.lab.mac import PracticeMac
-from runbook_lib.mac import Mac
-from runbook_lib.plan import Plan
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.vault import Vault
+from runbook_lib.plan import reading
+from runbook_lib.plan.models import Plan
 from runbook_lib.records.ledger import Ledger
 from runbook_lib.ssh.host import Host
-from runbook_lib.vault import Vault
 
 PROJECT = Path(__file__).parents[1]
 
@@ -39,7 +39,7 @@ def values_of(lab: PracticeMac, **sections: dict[str, Any]) -> dict[str, Any]:
 
 def plan_of(lab: PracticeMac, **sections: dict[str, Any]) -> Plan:
     """The plan of values_of."""
-    return parameters.build(values_of(lab, **sections), "parameters/lab.yaml")
+    return reading.build(values_of(lab, **sections), "parameters/lab.yaml")
 
 
 def connected(plan: Plan, folder: Path, shell: str = "/bin/sh") -> Mac:

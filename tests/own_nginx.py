@@ -20,10 +20,10 @@ from typing import Any
 
 import yaml
 
-from runbook_lib import parameters
 from runbook_lib.nginx.configuration import Configuration
 from runbook_lib.nginx.rendering import render
-from runbook_lib.plan import Plan
+from runbook_lib.plan import reading
+from runbook_lib.plan.models import Plan
 
 HK = (Path(__file__).parents[1] / "parameters/hk.yaml").read_text(encoding="utf-8")
 MAIN = """{user}
@@ -121,7 +121,7 @@ class OwnNginx:
             "probe_port": self.probe,
             **nginx,
         }
-        return parameters.build(values, "own nginx")
+        return reading.build(values, "own nginx")
 
     def serve(self, block: str) -> None:
         self.server_file.write_text(block.replace("PRIMARY", str(self.primary)).replace("PUBLIC", str(self.public)))

@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from runbook_lib import matrix, parameters
+from runbook_lib import matrix
 from runbook_lib.accesslog import LOG_FIELDS
 from runbook_lib.accesslog.counts import LogCounts
-from runbook_lib.plan import Plan
+from runbook_lib.plan import reading
+from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run, write_whole
 from runbook_lib.records.manifest import LEDGER
 from runbook_lib.steps import climb, observation
@@ -25,7 +26,7 @@ STARTED_S = 1_778_000_000
 
 def plan_of(region: str = "hk", observe_s: float = 600, window_s: float = 60) -> Plan:
     """A region's plan, to be observed for so long in such windows."""
-    values = parameters.load(region).model_dump(mode="json")
+    values = reading.load(region).model_dump(mode="json")
     values["observation"] |= {"observe_s": observe_s, "window_s": window_s}
     return Plan.model_validate_json(json.dumps(values))
 

@@ -14,7 +14,7 @@ import psutil
 from mac_fixture import connections, plan_of
 
 from runbook_lib.lab.mac import PracticeMac
-from runbook_lib.plan import HostSection
+from runbook_lib.plan.models import HostSection
 from runbook_lib.ssh.host import Host
 
 

@@ -12,9 +12,9 @@ import pytest
 from test_judge import mixed
 from torture_log import UPSTREAMS
 
+from runbook_lib.analysis.analyse import analyse
 from runbook_lib.errors import EvidenceError
-from runbook_lib.judging.analyse import analyse
-from runbook_lib.thresholds import Thresholds
+from runbook_lib.plan.thresholds import Thresholds
 from runbook_lib.verdict import Answer
 
 COMBINED = '203.0.113.9 - - [06/May/2026:12:00:00 +0900] "GET /a HTTP/1.1" {} 12 "-" "curl/8"'

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_process import command
 
-from runbook_lib import parameters
-from runbook_lib.launchd import lint_plist, render_plist
+from runbook_lib.gateway.launchd import lint_plist, render_plist
+from runbook_lib.plan import reading
 from runbook_lib.steps.sentinel import SAMPLE_FIELDS, parse_samples
 
 PROJECT = Path(__file__).parents[1]
@@ -95,7 +95,7 @@ def scribbled(whole: bytes) -> st.SearchStrategy[bytes]:
     return draw_one()
 
 
-PLAN = parameters.load("hk")
+PLAN = reading.load("hk")
 PLIST = render_plist(PLAN, PLAN.canary, "/opt/openclaw.mjs", {"OPENCLAW_STATE_DIR": PLAN.canary.state_dir})
 
 

@@ -18,13 +18,13 @@ from lab_fixture import secret, start_canary
 from mac_fixture import connected, plan_of
 
 from runbook_lib.accesslog import LOG_FIELDS
-from runbook_lib.actions import apply
-from runbook_lib.judging.statistics import interval
 from runbook_lib.lab.deliveries import Provider
 from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.lab.wire import Connection, CutError
-from runbook_lib.mac import Mac
-from runbook_lib.steps.weight import propose_weight
+from runbook_lib.mac.actions import apply
+from runbook_lib.mac.mac import Mac
+from runbook_lib.nginx.change import propose_weight
+from runbook_lib.statistics import interval
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]
 

@@ -21,11 +21,11 @@ import pytest
 from project_fixture import Project
 
 from runbook_lib.accesslog import LOG_FIELDS
-from runbook_lib.checklist import STEPS
-from runbook_lib.judging.statistics import interval
+from runbook_lib.checklist.order import STEPS
 from runbook_lib.lab import traffic
 from runbook_lib.lab.layout import CANARY_LABEL, launchd_domain
 from runbook_lib.show.page import summary
+from runbook_lib.statistics import interval
 
 pytest_plugins = ["project_fixture"]
 

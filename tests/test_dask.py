@@ -19,8 +19,8 @@ from lab_fixture import until
 from torture_log import UPSTREAMS, torture
 
 from runbook_lib import accesslog
+from runbook_lib.analysis.partitions import partitions, read_partitions
 from runbook_lib.errors import WorkersUnreachable
-from runbook_lib.judging.partitions import partitions, read_partitions
 from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.records.evidence import Run
 from runbook_lib.regions.workers import workers

@@ -16,7 +16,7 @@ from mac_fixture import plan_of
 
 from runbook_lib.errors import CommandFailed, ConnectionLost
 from runbook_lib.lab.mac import PracticeMac
-from runbook_lib.plan import HostSection
+from runbook_lib.plan.models import HostSection
 from runbook_lib.ssh.host import Host
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]

@@ -8,9 +8,9 @@ import pytest
 
 from runbook_lib.accesslog import LogCounts
 from runbook_lib.judging.gaps import find_gaps, judge_gaps
+from runbook_lib.plan.thresholds import Thresholds
 from runbook_lib.show import plots
 from runbook_lib.steps.observation import Observation
-from runbook_lib.thresholds import Thresholds
 from runbook_lib.verdict import Answer, Hop
 
 START_S, WINDOW_S, WINDOWS, EVERY_S = 1_778_025_600, 900, 40, 30

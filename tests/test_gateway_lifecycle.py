@@ -25,14 +25,17 @@ import pytest
 from kind_fixture import Rollout
 from lab_fixture import status, until
 
-from runbook_lib import matrix, webhooks
+from runbook_lib import matrix
 from runbook_lib.accesslog import LOG_FIELDS
-from runbook_lib.actions import apply
 from runbook_lib.errors import ActionFailed
-from runbook_lib.gateway import STATE_DATABASE
-from runbook_lib.mac import Mac
-from runbook_lib.plan import GatewaySection
-from runbook_lib.probes import probe_jobs, probe_matrix, probe_pulse, probe_startup, probe_validation
+from runbook_lib.gateway import webhooks
+from runbook_lib.gateway.openclaw import STATE_DATABASE
+from runbook_lib.mac.actions import apply
+from runbook_lib.mac.mac import Mac
+from runbook_lib.nginx.asking import probe_pulse
+from runbook_lib.nginx.change import propose_weight
+from runbook_lib.plan.models import GatewaySection
+from runbook_lib.probes import probe_jobs, probe_matrix, probe_startup, probe_validation
 from runbook_lib.steps import (
     install,
     jobs,
@@ -45,7 +48,6 @@ from runbook_lib.steps import (
     suspension,
     validation,
 )
-from runbook_lib.steps.weight import propose_weight
 from runbook_lib.verdict import Answer, Check, Hop
 
 pytest_plugins = ["kind_fixture"]

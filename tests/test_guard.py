@@ -11,11 +11,11 @@ import pytest
 import yaml
 from shells import MAC_PATH, SHELLS, each_shell
 
-from runbook_lib import parameters
 from runbook_lib.accesslog import LOG_FIELDS
-from runbook_lib.judging.statistics import excess
 from runbook_lib.onmac import script
-from runbook_lib.plan import Plan
+from runbook_lib.plan import reading
+from runbook_lib.plan.models import Plan
+from runbook_lib.statistics import excess
 from runbook_lib.steps import sentinel
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -28,7 +28,7 @@ def plan(tmp_path: Path) -> Plan:
     values = yaml.safe_load((PROJECT / "parameters/hk.yaml").read_text(encoding="utf-8"))
     values["host"]["runbook_dir"] = str(tmp_path)
     values["nginx"]["log_dir"] = str(tmp_path)
-    plan = parameters.build(values, "parameters/hk.yaml")
+    plan = reading.build(values, "parameters/hk.yaml")
     (tmp_path / "guard.sh").write_text(script("guard.sh"))
     lines = [line for line in sentinel.config(plan, RUN).splitlines() if not line.startswith("gateway ")]
     (tmp_path / "sentinel.conf").write_text("\n".join([*lines, ""]))

@@ -16,7 +16,7 @@ from ssh_ways import cut_unnoticed, own_connection, section
 from runbook_lib import matrix
 from runbook_lib.errors import CommandFailed, CommandTimeout, ConnectionLost
 from runbook_lib.lab.mac import PracticeMac
-from runbook_lib.mac import Mac
+from runbook_lib.mac.mac import Mac
 from runbook_lib.probes import probe_matrix
 from runbook_lib.ssh.host import Host, as_sent
 

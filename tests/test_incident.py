@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from runbook_lib.incident import page_incident, send, wait_confirmed
-from runbook_lib.plan import Severity
+from runbook_lib.plan.models import Severity
 from runbook_lib.verdict import Answer, Verdict
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # in an apprise plugin

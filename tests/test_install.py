@@ -20,19 +20,20 @@ import pytest
 from lab_fixture import hook, status
 from mac_fixture import connected, plan_of
 
-from runbook_lib import gateway, matrix
-from runbook_lib.actions import apply
+from runbook_lib import matrix
 from runbook_lib.errors import ActionFailed, PlanError
+from runbook_lib.gateway import openclaw
 from runbook_lib.lab.layout import CANARY_LABEL, launchd_domain, write
 from runbook_lib.lab.mac import PracticeMac
-from runbook_lib.mac import Mac
-from runbook_lib.plan import Plan
+from runbook_lib.mac.actions import apply
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.proposal import Proposal
+from runbook_lib.nginx.change import propose_weight
+from runbook_lib.plan.models import Plan
 from runbook_lib.probes import probe_jobs, probe_listeners, probe_packages, probe_secrets
-from runbook_lib.proposal import Proposal
 from runbook_lib.ssh.host import Host
 from runbook_lib.steps import install, jobs, sentinel, snapshot
 from runbook_lib.steps.snapshot import Snapshot
-from runbook_lib.steps.weight import propose_weight
 from runbook_lib.verdict import Answer, Check
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]
@@ -141,7 +142,7 @@ def test_the_state_is_the_canarys_own(own_mac: Mac, installed: list[Proposal], a
     primary = json.loads(Path(own_mac.plan.primary.config_path).read_text())
     assert config["hooks"] == primary["hooks"], "the rest is primary's"
     assert stat.S_IMODE(Path(section.state_dir).stat().st_mode) == 0o700
-    assert (Path(section.state_dir) / gateway.STATE_DATABASE).is_file()
+    assert (Path(section.state_dir) / openclaw.STATE_DATABASE).is_file()
     (facts,) = apply(own_mac, install.propose_state(own_mac, archive))
     assert facts == {"state": "there already"}
 

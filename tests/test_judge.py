@@ -13,7 +13,7 @@ from runbook_lib import accesslog
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.judging.blame import Probe, blame
 from runbook_lib.judging.judge import drains, judge_backlog, judge_reload, judge_rss, judge_windows
-from runbook_lib.thresholds import Thresholds
+from runbook_lib.plan.thresholds import Thresholds
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
 
 LAB = Thresholds(min_requests_count=50, observation_s=20, error_window_s=20)

@@ -18,8 +18,8 @@ import pytest
 
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.judging.judge import judge_windows
-from runbook_lib.judging.statistics import excess, starts_of
-from runbook_lib.thresholds import Thresholds
+from runbook_lib.plan.thresholds import Thresholds
+from runbook_lib.statistics import excess, starts_of
 from runbook_lib.verdict import Answer
 
 THRESHOLDS = Thresholds()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from runbook_lib.thresholds import Thresholds
+from runbook_lib.plan.thresholds import Thresholds
 
 
 def test_the_defaults_are_the_articles() -> None:

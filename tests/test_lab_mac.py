@@ -16,9 +16,9 @@ import pytest
 import yaml
 from lab_fixture import hook, secret, ssh, status, until
 
-from runbook_lib import parameters
 from runbook_lib.lab.layout import LabError
 from runbook_lib.lab.mac import PracticeMac
+from runbook_lib.plan import reading
 
 pytest_plugins = ["lab_fixture"]
 
@@ -129,7 +129,7 @@ def test_nginx_serves_the_primary_by_tls(lab: PracticeMac) -> None:
 def test_parameters_of_the_lab_are_valid(lab: PracticeMac) -> None:
     project = Path(__file__).parents[1]
     values = yaml.safe_load((project / "parameters/lab.yaml").read_text())
-    plan = parameters.build({**values, "host": {"practice_mac": str(lab.layout.yaml)}}, "lab.yaml")
+    plan = reading.build({**values, "host": {"practice_mac": str(lab.layout.yaml)}}, "lab.yaml")
     assert plan.canary.port - plan.primary.port >= 120
     assert plan.is_practice
     assert not list(Path(plan.nginx.managed_dir).iterdir())

@@ -11,13 +11,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runbook_lib import gateway, parameters
 from runbook_lib.errors import EvidenceError
+from runbook_lib.gateway import openclaw
+from runbook_lib.gateway.launchd import Job, lint_plist, parse_print, render_plist
 from runbook_lib.lab.layout import PRIMARY_LABEL, launchd_domain
 from runbook_lib.lab.mac import PracticeMac
-from runbook_lib.launchd import Job, lint_plist, parse_print, render_plist
-from runbook_lib.mac import Mac
-from runbook_lib.plan import Plan
+from runbook_lib.mac.mac import Mac
+from runbook_lib.plan import reading
+from runbook_lib.plan.models import Plan
 from runbook_lib.probes import jobs_table, probe_jobs
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]
@@ -155,12 +156,12 @@ def test_a_domain_without_a_session_is_not_a_missing_job(mac: Mac) -> None:
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return parameters.load("hk")
+    return reading.load("hk")
 
 
 def rendered(plan: Plan) -> bytes:
     section = plan.canary
-    return render_plist(plan, section, gateway.entry(plan, section), gateway.environment(section, acts=False))
+    return render_plist(plan, section, openclaw.entry(plan, section), openclaw.environment(section, acts=False))
 
 
 def test_a_rendered_plist_is_sound_and_holds_no_secret(plan: Plan) -> None:
@@ -238,7 +239,7 @@ def test_broken_plists_are_named(plan: Plan, content: bytes) -> None:
 @given(data=st.data())
 def test_a_scribbled_plist_never_breaks_the_lint(data: st.DataObject) -> None:
     values = yaml.safe_load((PROJECT / "parameters/hk.yaml").read_text())
-    plan = parameters.build(values, "hk")
+    plan = reading.build(values, "hk")
     whole = plistlib.loads(rendered(plan))
     content = bytearray(plistlib.dumps(whole, fmt=data.draw(st.sampled_from([plistlib.FMT_XML, plistlib.FMT_BINARY]))))
     for _ in range(data.draw(st.integers(1, 4))):

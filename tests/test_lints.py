@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from own_nginx import OwnNginx
 
+from runbook_lib.nginx.asking import Nginx
+from runbook_lib.nginx.lints import COLUMNS, judge, lint
 from runbook_lib.nginx.rendering import render
-from runbook_lib.probes import Nginx
-from runbook_lib.steps.lints import COLUMNS, judge, lint
 from runbook_lib.verdict import Answer, Hop
 
 GOOD_LOG = (

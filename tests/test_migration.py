@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from runbook_lib import launchd, webhooks
+from runbook_lib.gateway import launchd, webhooks
+from runbook_lib.plan.thresholds import Thresholds
 from runbook_lib.records.evidence import Run
 from runbook_lib.records.ledger import Ledger
 from runbook_lib.show import numbers
 from runbook_lib.steps import migration, observation, validation
-from runbook_lib.thresholds import Thresholds
 from runbook_lib.verdict import Answer, Check, Hop
 
 STATE = "state/openclaw.sqlite"

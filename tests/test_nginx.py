@@ -16,7 +16,7 @@ from runbook_lib.accesslog import LOG_FORMAT
 from runbook_lib.errors import ActionFailed
 from runbook_lib.nginx.configuration import Configuration
 from runbook_lib.nginx.rendering import render
-from runbook_lib.plan import Plan
+from runbook_lib.plan.models import Plan
 
 KEYS = 4000
 

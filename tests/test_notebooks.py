@@ -17,8 +17,8 @@ import papermill
 import pytest
 import yaml
 
-from runbook_lib.checklist import BESIDE, STEPS
-from runbook_lib.plan import Plan
+from runbook_lib.checklist.order import BESIDE, STEPS
+from runbook_lib.plan.models import Plan
 
 PROJECT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = {path.stem: path for path in sorted((PROJECT / "notebooks").glob("*.ipynb"))}

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook_lib import notifications, parameters
+from runbook_lib import notifications
 from runbook_lib.lab.outside import Handler
-from runbook_lib.plan import Plan
+from runbook_lib.plan import reading
+from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run
 
 PROJECT = Path(__file__).parents[1]
@@ -45,7 +46,7 @@ def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def plan(**channels: dict[str, Any]) -> Plan:
     values = yaml.safe_load((PROJECT / "parameters/hk.yaml").read_text())
-    return parameters.build(values | {"notifications": channels}, "hk.yaml")
+    return reading.build(values | {"notifications": channels}, "hk.yaml")
 
 
 def received(pages: Path) -> list[tuple[str, str]]:

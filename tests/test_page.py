@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from strict_html import EVIL, Strict
 
-from runbook_lib.checklist import TITLES
+from runbook_lib.checklist.order import TITLES
 from runbook_lib.errors import EvidenceError
 from runbook_lib.records.weights import weights
 from runbook_lib.show import page, plots

@@ -14,7 +14,7 @@ import pytest
 from browser_fixture import DESK, PHONE, low_contrasts, too_wide_px
 from playwright.sync_api import Browser, Page
 
-from runbook_lib.checklist import STEPS
+from runbook_lib.checklist.order import STEPS
 from runbook_lib.execution.execute import as_html
 from runbook_lib.records.evidence import write_whole
 from runbook_lib.records.ledger import Ledger

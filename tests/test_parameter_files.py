@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from in_process import command
 from parameter_files import LITERAL, VALID, make_place
 
-from runbook_lib import parameters
 from runbook_lib.errors import PlanError
+from runbook_lib.plan import reading
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def load_text(place: Path, text: str | bytes) -> list[str]:
     (place / "hk.yaml").write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(PlanError) as caught:
-        parameters.load("hk")
+        reading.load("hk")
     assert caught.value.source.endswith("hk.yaml")
     return caught.value.mistakes
 
@@ -85,13 +85,13 @@ def test_broken_texts(place: Path, content: bytes, says: str) -> None:
 
 def test_an_unknown_region_names_those_there_are() -> None:
     with pytest.raises(PlanError, match="no region 'hongkong'; there are: hk, jp, kr, lab, sg, us"):
-        parameters.load("hongkong")
+        reading.load("hongkong")
 
 
 def test_aliases_and_merge_keys_are_fine(place: Path) -> None:
     text = VALID.replace("  sample_every_s: 5\n", "  sample_every_s: &five 5\n  wait_s: *five\n")
     (place / "hk.yaml").write_text(text)
-    assert parameters.load("hk").observation.wait_s == 5
+    assert reading.load("hk").observation.wait_s == 5
 
 
 @pytest.mark.parametrize("section", [None, [1], 5, "x", {"port": "x"}])
@@ -100,14 +100,14 @@ def test_the_labs_file_may_be_broken_too(place: Path, section: object) -> None:
     values = {"region": "lab", "host": {"practice_mac": "mac.yaml"}, "canary": section}
     (place / "lab.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(PlanError) as caught:
-        parameters.load("lab")
+        reading.load("lab")
     assert any("canary" in m for m in caught.value.mistakes)
 
 
 def test_a_practice_mac_that_is_not_up(place: Path) -> None:
     (place / "lab.yaml").write_text("region: lab\nhost:\n  practice_mac: .lab/mac.yaml\n")
     with pytest.raises(PlanError, match="start the practice Mac first: rollout lab up"):
-        parameters.load("lab")
+        reading.load("lab")
 
 
 # -- two hundred broken files and more ---------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_torn_and_scribbled_files_are_answered_in_words(a_place: Path, data: st.
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(a_place.parent)
         try:
-            parameters.load("hk")
+            reading.load("hk")
         except PlanError as error:
             assert error.mistakes
             assert all(error.mistakes)

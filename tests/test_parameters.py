@@ -11,8 +11,8 @@ import yaml
 from in_process import command
 from parameter_files import LITERAL, PROJECT, VALID, make_place
 
-from runbook_lib import parameters
 from runbook_lib.errors import PlanError
+from runbook_lib.plan import reading
 
 REGIONS = ("hk", "jp", "kr", "sg", "us")
 
@@ -38,14 +38,14 @@ def changed(*where: str, to: object) -> dict[str, Any]:
 
 def refused(values: dict[str, Any]) -> list[str]:
     with pytest.raises(PlanError) as caught:
-        parameters.build(values, "parameters/hk.yaml")
+        reading.build(values, "parameters/hk.yaml")
     assert caught.value.exit_code == 2
     return caught.value.mistakes
 
 
 @pytest.mark.parametrize("region", REGIONS)
 def test_shipped_regions_are_valid(region: str) -> None:
-    plan = parameters.load(region)
+    plan = reading.load(region)
     assert plan.region == region
     assert plan.traffic.slice_pct == 8
     assert "example.com" in plan.nginx.public_url, "no real host"
@@ -54,7 +54,7 @@ def test_shipped_regions_are_valid(region: str) -> None:
 
 @pytest.mark.parametrize("topology", ["active_active", "primary_standby"])
 def test_both_topologies(topology: str) -> None:
-    assert parameters.build(changed("topology", to=topology), "hk").topology == topology
+    assert reading.build(changed("topology", to=topology), "hk").topology == topology
 
 
 PRIMARY_STATE = "/var/lib/openclaw-prod"
@@ -154,10 +154,10 @@ def test_each_rule_says_what_to_write(where: tuple[str, ...], value: object, say
 
 def test_the_judge_looks_for_as_long_as_the_observation_lasts() -> None:
     """One number: what the judge's budget of false drains is for is taken from observation.observe_s."""
-    longer = parameters.build(changed("observation", "observe_s", to=259_200), "parameters/hk.yaml")
+    longer = reading.build(changed("observation", "observe_s", to=259_200), "parameters/hk.yaml")
     assert longer.thresholds.observation_s == 259_200
     same = changed("observation", "observe_s", to=259_200) | {"thresholds": {"observation_s": 259_200}}
-    assert parameters.build(same, "parameters/hk.yaml").thresholds == longer.thresholds
+    assert reading.build(same, "parameters/hk.yaml").thresholds == longer.thresholds
 
 
 def test_browser_control_wants_the_documented_spacing() -> None:
@@ -168,7 +168,7 @@ def test_browser_control_wants_the_documented_spacing() -> None:
         "choose 18909 or set runtime.browser_control: false"
     )
     values["canary"]["port"] = 18909
-    assert parameters.build(values, "hk").canary.port == 18909
+    assert reading.build(values, "hk").canary.port == 18909
 
 
 def test_hook_queue_is_waited_for() -> None:
@@ -181,7 +181,7 @@ def test_hook_queue_is_waited_for() -> None:
 
 def test_what_authenticates_deliveries_is_shared_and_a_gateway_token_never() -> None:
     values = changed("primary", "secrets", "OPENCLAW_HOOKS_TOKEN", to="keyring:openclaw-hk-hooks-token")
-    parameters.build(values, "hk")
+    reading.build(values, "hk")
     for gateway in ("primary", "canary"):
         values[gateway]["secrets"]["OPENCLAW_GATEWAY_TOKEN"] = "keyring:openclaw-hk-hooks-token"
     assert any(m.startswith("canary.secrets.OPENCLAW_GATEWAY_TOKEN: ") for m in refused(values))
@@ -243,19 +243,19 @@ def test_a_secret_as_a_key_is_not_echoed() -> None:
 
 
 def test_empty_sections_come_from_the_regions_file() -> None:
-    plan = parameters.from_notebook({"region": "jp", "traffic": {}, "canary": {}, "dry_run": True, "_x": 1, "In": []})
-    assert plan == parameters.load("jp")
+    plan = reading.from_notebook({"region": "jp", "traffic": {}, "canary": {}, "dry_run": True, "_x": 1, "In": []})
+    assert plan == reading.load("jp")
 
 
 def test_a_given_section_wins_key_by_key() -> None:
-    plan = parameters.from_notebook({"region": "jp", "traffic": {"slice_pct": 9}, "observation": {"wait_s": 1}})
+    plan = reading.from_notebook({"region": "jp", "traffic": {"slice_pct": 9}, "observation": {"wait_s": 1}})
     assert plan.traffic.slice_pct == 9
-    assert plan.traffic.ramp_s == parameters.load("jp").traffic.ramp_s
+    assert plan.traffic.ramp_s == reading.load("jp").traffic.ramp_s
     assert plan.observation.wait_s == 1
 
 
 def test_a_whole_plan_needs_no_file(place: Path) -> None:
-    assert parameters.from_notebook(yaml.safe_load(VALID)).canary.port == 18890
+    assert reading.from_notebook(yaml.safe_load(VALID)).canary.port == 18890
 
 
 @pytest.mark.parametrize(
@@ -264,19 +264,19 @@ def test_a_whole_plan_needs_no_file(place: Path) -> None:
 )
 def test_misspelt_notebook_parameters_are_refused(name: str, value: object, near: str) -> None:
     with pytest.raises(PlanError, match=f"{name}: is not a parameter; did you mean {near}"):
-        parameters.from_notebook({"region": "hk", name: value})
+        reading.from_notebook({"region": "hk", name: value})
 
 
 def test_a_misspelt_key_in_a_given_section_blames_no_line_of_the_file() -> None:
     with pytest.raises(PlanError) as caught:
-        parameters.from_notebook({"region": "hk", "traffic": {"slice_ptc": 9}})
+        reading.from_notebook({"region": "hk", "traffic": {"slice_ptc": 9}})
     assert caught.value.mistakes == ["traffic.slice_ptc: is not a parameter; did you mean slice_pct?"]
 
 
 @pytest.mark.parametrize("region", ["", "nowhere", 5, None, ["hk"], "../parameters/hk"])
 def test_a_notebook_without_a_region(region: object) -> None:
     with pytest.raises(PlanError):
-        parameters.from_notebook({"region": region})
+        reading.from_notebook({"region": region})
 
 
 def test_a_sound_plan_says_so_and_touches_nothing(capsys: pytest.CaptureFixture[str]) -> None:

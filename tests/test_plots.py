@@ -11,8 +11,8 @@ import pandas as pd
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import ExecutePreprocessor
 
+from runbook_lib.plan.thresholds import Thresholds
 from runbook_lib.show import plots
-from runbook_lib.thresholds import Thresholds
 
 START = datetime(2026, 5, 6, 2, 10, tzinfo=UTC)
 

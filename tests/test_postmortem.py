@@ -12,10 +12,10 @@ from browser_fixture import DESK, PHONE, low_contrasts, too_wide_px
 from playwright.sync_api import Browser
 
 from runbook_lib.audit import postmortem
+from runbook_lib.audit.seal import seal
 from runbook_lib.errors import EvidenceError
+from runbook_lib.mac.vault import Vault
 from runbook_lib.records.evidence import Run, write_whole
-from runbook_lib.records.seal import seal
-from runbook_lib.vault import Vault
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
 
 pytest_plugins = ["browser_fixture"]

@@ -17,14 +17,14 @@ from lab_fixture import hook
 from mac_fixture import connected, plan_of
 from own_nginx import Gateway
 
-from runbook_lib.actions import apply
 from runbook_lib.errors import ActionFailed
 from runbook_lib.lab.layout import NGINX_LABEL, launchd_domain
 from runbook_lib.lab.mac import PracticeMac
-from runbook_lib.mac import Mac
-from runbook_lib.probes import probe_nginx, probe_pulse
-from runbook_lib.proposal import Proposal
-from runbook_lib.steps.weight import RELOAD_LIMIT_S, propose_files, propose_weight, ramp
+from runbook_lib.mac.actions import apply
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.proposal import Proposal
+from runbook_lib.nginx.asking import probe_nginx, probe_pulse
+from runbook_lib.nginx.change import RELOAD_LIMIT_S, propose_files, propose_weight, ramp
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]
 

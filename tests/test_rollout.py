@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from project_fixture import Project
 
-from runbook_lib.checklist import STEPS
+from runbook_lib.checklist.order import STEPS
 from runbook_lib.lab import traffic
 
 pytest_plugins = ["project_fixture"]

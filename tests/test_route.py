@@ -81,7 +81,7 @@ def test_nothing_is_printed_beside_the_error(lab: PracticeMac, tmp_path: Path) -
         values = section(lab, config, alias="odd").model_dump()
         code = f"""
 from runbook_lib.errors import HostUnreachable
-from runbook_lib.plan import HostSection
+from runbook_lib.plan.models import HostSection
 from runbook_lib.ssh.host import Host
 try:
     Host(HostSection(**{values}))

@@ -26,14 +26,14 @@ from sealed_run import (
     raise_slice,
 )
 
+from runbook_lib.audit.seal import seal, unsealed_steps
 from runbook_lib.audit.verify import verify
 from runbook_lib.errors import EvidenceError
-from runbook_lib.plan import Plan
+from runbook_lib.mac.vault import Vault
+from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run, write_whole
-from runbook_lib.records.seal import seal, unsealed_steps
 from runbook_lib.show.page import write_page
 from runbook_lib.steps import climb
-from runbook_lib.vault import Vault
 from runbook_lib.verdict import Answer
 
 PROJECT = Path(__file__).resolve().parents[1]

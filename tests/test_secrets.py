@@ -17,7 +17,7 @@ from mac_fixture import watched_process_list
 from project_fixture import Project
 
 from runbook_lib.lab.layout import write
-from runbook_lib.vault import spellings
+from runbook_lib.mac.vault import spellings
 
 pytest_plugins = ["project_fixture"]
 

@@ -16,9 +16,9 @@ import pytest
 import yaml
 from shells import MAC_PATH, each_shell, in_every_shell, put, run
 
+from runbook_lib.nginx.change import propose_files
 from runbook_lib.onmac import script
-from runbook_lib.plan import Plan
-from runbook_lib.steps.weight import propose_files
+from runbook_lib.plan.models import Plan
 
 PROJECT = Path(__file__).resolve().parents[1]
 

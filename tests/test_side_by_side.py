@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from regions_fixture import NAMES, Regions
 
-from runbook_lib.checklist import STEPS
+from runbook_lib.checklist.order import STEPS
 from runbook_lib.lab import traffic
 
 pytest_plugins = ["regions_fixture"]

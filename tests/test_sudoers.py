@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 from mac_fixture import connected, plan_of
 
-from runbook_lib import parameters, sudoers
-from runbook_lib.actions import apply
 from runbook_lib.errors import ActionFailed, PlanError
 from runbook_lib.lab.layout import write
 from runbook_lib.lab.mac import PracticeMac
-from runbook_lib.mac import Mac
-from runbook_lib.plan import Plan
-from runbook_lib.probes import probe_nginx
-from runbook_lib.steps.weight import propose_files, propose_weight
+from runbook_lib.mac.actions import apply
+from runbook_lib.mac.mac import Mac
+from runbook_lib.nginx import sudoers
+from runbook_lib.nginx.asking import probe_nginx
+from runbook_lib.nginx.change import propose_files, propose_weight
+from runbook_lib.plan import reading
+from runbook_lib.plan.models import Plan
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]
 
@@ -95,14 +96,14 @@ def test_nothing_wider(call: str) -> None:
 
 
 def with_sudo(**runtime: str) -> Plan:
-    values = parameters.load("hk").model_dump()
+    values = reading.load("hk").model_dump()
     values["nginx"]["sudo"] = True
     values["runtime"] |= runtime
-    return parameters.build(values, "hk")
+    return reading.build(values, "hk")
 
 
 def test_without_sudo_nothing_is_allowed_and_a_user_must_be_known() -> None:
-    assert sudoers.render(parameters.load("hk")) == "# nginx.sudo is false for hk: nothing is run with sudo\n"
+    assert sudoers.render(reading.load("hk")) == "# nginx.sudo is false for hk: nothing is run with sudo\n"
     with pytest.raises(PlanError, match="does not say which user"):
         sudoers.render(with_sudo(launchd_domain="system"))
 

@@ -12,11 +12,11 @@ import pytest
 from lab_fixture import until
 from ssh_ways import black_hole, cut_unnoticed, hangs_up_after, own_connection, section, ssh_config
 
-from runbook_lib import delivery
 from runbook_lib.errors import ConnectionLost, HostUnreachable
+from runbook_lib.gateway import delivery
 from runbook_lib.lab.keys import make_ssh_key
 from runbook_lib.lab.mac import PracticeMac
-from runbook_lib.mac import Mac
+from runbook_lib.mac.mac import Mac
 from runbook_lib.ssh.host import Host
 from runbook_lib.steps import smoke
 

@@ -19,20 +19,21 @@ from lab_fixture import start_canary, until
 from mac_fixture import connected, plan_of, values_of
 from own_nginx import free_ports
 
-from runbook_lib.actions import apply, drain, release, undrain, unlock
 from runbook_lib.errors import ActionFailed, HostError, HostLocked, PlanError
 from runbook_lib.lab import traffic
 from runbook_lib.lab.mac import PracticeMac
-from runbook_lib.mac import Mac
-from runbook_lib.probes import probe_lock, probe_pulse
+from runbook_lib.mac.actions import apply, drain, release, undrain, unlock
+from runbook_lib.mac.lease import held_until, propose_lease, propose_release
+from runbook_lib.mac.lock import probe_lock
+from runbook_lib.mac.mac import Mac
+from runbook_lib.nginx.asking import probe_pulse
+from runbook_lib.nginx.change import propose_weight
 from runbook_lib.records.evidence import Run
 from runbook_lib.regions.remind import remind
 from runbook_lib.regions.rollout import alone, drain_now
 from runbook_lib.steps.collect import collect_events
-from runbook_lib.steps.lease import held_until, propose_lease, propose_release
 from runbook_lib.steps.sentinel import propose_removal, propose_sentinel
 from runbook_lib.steps.snapshot import prepare_tools
-from runbook_lib.steps.weight import propose_weight
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]
 

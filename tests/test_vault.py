@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runbook_lib.actions import apply
 from runbook_lib.errors import ActionFailed, PlanError
-from runbook_lib.mac import Mac
+from runbook_lib.mac.actions import apply
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.proposal import Proposal
+from runbook_lib.mac.vault import Secret, Vault, parse_env
 from runbook_lib.onmac import script
-from runbook_lib.proposal import Proposal
 from runbook_lib.ssh.host import Host
-from runbook_lib.vault import Secret, Vault, parse_env
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]
 

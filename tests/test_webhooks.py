@@ -15,8 +15,8 @@ import httpx
 import pandas as pd
 import pytest
 
-from runbook_lib import delivery, webhooks
 from runbook_lib.errors import PlanError
+from runbook_lib.gateway import delivery, webhooks
 from runbook_lib.verdict import Answer, Hop
 
 TOKEN, GITHUB, STRIPE = "hooks-token-1f2e", "github-secret-3d4c", "stripe-secret-5b6a"

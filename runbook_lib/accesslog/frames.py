@@ -10,7 +10,7 @@ import pandas as pd
 from runbook_lib.accesslog.counting import TOTALS
 from runbook_lib.accesslog.names import GATEWAYS
 from runbook_lib.accesslog.tally import Tally
-from runbook_lib.judging.statistics import interval, quantile
+from runbook_lib.statistics import interval, quantile
 
 if TYPE_CHECKING:
     from runbook_lib.accesslog.counts import LogCounts

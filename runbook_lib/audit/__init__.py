@@ -1,1 +1,1 @@
-"""A run read again afterwards: verified, judged again, told."""
+"""A run sealed, and read again afterwards: verified, judged again, told."""

@@ -11,7 +11,7 @@ import pandas as pd
 
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.errors import EvidenceError
-from runbook_lib.plan import Plan
+from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run
 from runbook_lib.records.ledger import Event
 from runbook_lib.steps.collect import read_samples, read_slice

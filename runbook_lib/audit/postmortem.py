@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from runbook_lib.errors import EvidenceError
-from runbook_lib.parameters import project_root
+from runbook_lib.plan.reading import project_root
 from runbook_lib.records import manifest
 from runbook_lib.records.evidence import Run, runs, write_whole
 from runbook_lib.records.ledger import Event

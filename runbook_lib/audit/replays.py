@@ -13,11 +13,12 @@ import pandas as pd
 
 from runbook_lib import matrix
 from runbook_lib.audit.kept import Kept
-from runbook_lib.launchd import Job
-from runbook_lib.probes import pulse_from
-from runbook_lib.steps import climb, dark, install, lints, migration, observation, rollback, smoke, snapshot, validation
+from runbook_lib.gateway.launchd import Job
+from runbook_lib.gateway.webhooks import judge_agent, judge_replay
+from runbook_lib.nginx import lints
+from runbook_lib.nginx.asking import pulse_from
+from runbook_lib.steps import climb, dark, install, migration, observation, rollback, smoke, snapshot, validation
 from runbook_lib.verdict import Check
-from runbook_lib.webhooks import judge_agent, judge_replay
 
 RECOMPUTED, REJUDGED = "recomputed", "re-judged"
 Replayed = Mapping[str, list[Check]]

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.execution.kernels import SHARED
-from runbook_lib.parameters import project_root
+from runbook_lib.plan.reading import project_root
 
 if TYPE_CHECKING:
     from runbook_lib.execution.record import Record

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 from runbook_lib.errors import PlanError
-from runbook_lib.parameters import project_root
+from runbook_lib.plan.reading import project_root
 
 
 def check_notebooks(names: Iterable[str]) -> None:

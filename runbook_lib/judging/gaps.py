@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from runbook_lib.accesslog.counts import LogCounts
-from runbook_lib.thresholds import Thresholds
+from runbook_lib.plan.thresholds import Thresholds
 from runbook_lib.verdict import Answer, Check, Hop
 
 EPOCH = pd.Timestamp(0, tz="UTC")

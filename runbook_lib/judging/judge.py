@@ -29,8 +29,8 @@ from runbook_lib.judging.latency import judge_connect, judge_header
 from runbook_lib.judging.ratios import RatioRule, Series, is_over, judge_ratio, over_stretch, percent
 from runbook_lib.judging.reloads import judge_reload
 from runbook_lib.judging.share import arrived, judge_share
-from runbook_lib.judging.statistics import interval
-from runbook_lib.thresholds import Thresholds
+from runbook_lib.plan.thresholds import Thresholds
+from runbook_lib.statistics import interval
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
 
 __all__ = [

@@ -8,8 +8,8 @@ import numpy as np
 
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.fields import Ints
-from runbook_lib.judging.statistics import drawn_quantiles, excess, generator, quantile
-from runbook_lib.thresholds import Thresholds
+from runbook_lib.plan.thresholds import Thresholds
+from runbook_lib.statistics import drawn_quantiles, excess, generator, quantile
 from runbook_lib.verdict import PLAIN, Answer, Check, Hop
 
 TAIL = 0.05

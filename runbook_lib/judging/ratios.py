@@ -11,8 +11,8 @@ import numpy as np
 
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.fields import Ints
-from runbook_lib.judging.statistics import Excess, excess, interval, starts_of
-from runbook_lib.thresholds import Rule, Thresholds
+from runbook_lib.plan.thresholds import Rule, Thresholds
+from runbook_lib.statistics import Excess, excess, interval, starts_of
 from runbook_lib.verdict import PLAIN, Answer, Check, Hop
 
 

@@ -11,8 +11,8 @@ from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.tally import Tally
 from runbook_lib.judging.blame import Probe, blame
 from runbook_lib.judging.latency import Histogram, is_slower, pooled, size
-from runbook_lib.judging.statistics import drawn_quantiles, generator, quantile
-from runbook_lib.thresholds import Thresholds
+from runbook_lib.plan.thresholds import Thresholds
+from runbook_lib.statistics import drawn_quantiles, generator, quantile
 from runbook_lib.verdict import PLAIN, Answer, Check, Hop
 
 REMEDIES = {

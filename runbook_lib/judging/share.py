@@ -7,7 +7,7 @@ import numpy as np
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.names import GATEWAYS
 from runbook_lib.judging.ratios import Series, percent
-from runbook_lib.judging.statistics import interval
+from runbook_lib.statistics import interval
 from runbook_lib.verdict import Answer, Check, Hop
 
 CONFIDENCE = 0.999

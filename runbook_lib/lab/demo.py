@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from runbook_lib import parameters
 from runbook_lib.audit.verify import verify
-from runbook_lib.checklist import STEPS
+from runbook_lib.checklist.order import STEPS
 from runbook_lib.lab import faults, traffic
 from runbook_lib.lab.kinds import Name
 from runbook_lib.lab.mac import PracticeMac
-from runbook_lib.mac import Mac
-from runbook_lib.probes import probe_pulse
+from runbook_lib.mac.mac import Mac
+from runbook_lib.nginx.asking import probe_pulse
+from runbook_lib.plan import reading
 from runbook_lib.records.evidence import Run
 from runbook_lib.regions.rollout import Outcome, roll_back, run_region
 from runbook_lib.show.console import text_table
@@ -67,5 +67,5 @@ def _weight_pct() -> float:
     run = Run.current("lab")
     if run is None:
         return 0.0
-    with Mac.connect(parameters.load("lab"), run.ledger()) as connected:
+    with Mac.connect(reading.load("lab"), run.ledger()) as connected:
         return probe_pulse(connected).weight_pct

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from runbook_lib.errors import ActionFailed
 from runbook_lib.nginx.configuration import Configuration, Directive, proxies_to
-from runbook_lib.plan import Plan
+from runbook_lib.plan.models import Plan
 
 
 def adopt(plan: Plan, configuration: Configuration) -> dict[str, str]:

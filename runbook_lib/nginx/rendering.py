@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from runbook_lib.accesslog import LOG_FORMAT
 from runbook_lib.nginx.adoption import adopt, is_managed, is_on, receiving_servers
 from runbook_lib.nginx.configuration import Configuration, Directive
-from runbook_lib.plan import Plan
+from runbook_lib.plan.models import Plan
 
 TEMPLATES = Environment(loader=PackageLoader("runbook_lib"), undefined=StrictUndefined, keep_trailing_newline=True)
 

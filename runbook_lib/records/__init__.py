@@ -1,1 +1,1 @@
-"""What a run leaves: the ledger, the run folder, the seal."""
+"""What a run leaves: the ledger, the run folder, manifests and signatures."""

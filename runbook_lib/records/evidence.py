@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from runbook_lib.errors import EvidenceError
-from runbook_lib.parameters import project_root
+from runbook_lib.plan.reading import project_root
 from runbook_lib.records.ledger import Ledger
 
 

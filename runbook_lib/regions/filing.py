@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 
-from runbook_lib import parameters
+from runbook_lib.audit.seal import describe, seal, unsealed_steps
 from runbook_lib.errors import HostError
-from runbook_lib.mac import Mac
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.vault import Vault
+from runbook_lib.plan import reading
 from runbook_lib.records import manifest
 from runbook_lib.records.evidence import Run
-from runbook_lib.records.seal import describe, seal, unsealed_steps
 from runbook_lib.show.board import publish
-from runbook_lib.vault import Vault
 
 
 def file_away(run: Run) -> str:
@@ -20,7 +20,7 @@ def file_away(run: Run) -> str:
     Raises EvidenceError where the run cannot be sealed; page and board are made all the same.
     """
     publish(run.directory)
-    made = seal(run, secrets_of(run), parameters.load(run.region).evidence.signing_key)
+    made = seal(run, secrets_of(run), reading.load(run.region).evidence.signing_key)
     return describe(made) if made else ""
 
 
@@ -34,7 +34,7 @@ def file_unsealed(run: Run | None) -> str:
 @cache
 def secrets_of(run: Run) -> Vault:
     """A vault that knows what can be resolved of a plan's secrets; the Mac is only asked for those that lie there."""
-    plan = parameters.load(run.region)
+    plan = reading.load(run.region)
     if any(reference.startswith("file:") for reference in plan.secret_references):
         try:
             with Mac.connect(plan, run.ledger()) as mac:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
-from runbook_lib import notifications, parameters
+from runbook_lib import notifications
 from runbook_lib.errors import HostError, RunbookError, StepNotReady
-from runbook_lib.mac import Mac
-from runbook_lib.plan import Plan
+from runbook_lib.mac.lease import held_until
+from runbook_lib.mac.mac import Mac
+from runbook_lib.plan import reading
+from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run
 from runbook_lib.regions.rollout import alone
 from runbook_lib.regions.status import is_drained
 from runbook_lib.steps.collect import collect_events
-from runbook_lib.steps.lease import held_until
 
 
 def remind(regions: Iterable[str]) -> Iterator[tuple[str, int]]:
@@ -30,7 +31,7 @@ def remind(regions: Iterable[str]) -> Iterator[tuple[str, int]]:
 
 
 def _remind(region: str) -> tuple[str, int]:
-    plan, run = parameters.load(region), Run.current(region)
+    plan, run = reading.load(region), Run.current(region)
     until = held_until(run.ledger()) if run and not run.is_closed else None
     if run is None or until is None:
         return f"{region}: no lease is held, nobody needs to be told", 0

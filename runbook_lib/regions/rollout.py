@@ -12,20 +12,23 @@ from typing import Any
 
 import yaml
 
-from runbook_lib import gates, notifications, parameters
-from runbook_lib.actions import DRAIN, drain, drain_by_hand, unlock
-from runbook_lib.checklist import BESIDE, MANAGED_FROM, STEPS, next_step
+from runbook_lib import notifications
+from runbook_lib.checklist import approvals
+from runbook_lib.checklist.order import BESIDE, MANAGED_FROM, STEPS, next_step
 from runbook_lib.errors import ActionFailed, EvidenceError, GateWaiting, HostError, StepNotReady, exit_code_of
 from runbook_lib.execution.execute import execute
 from runbook_lib.execution.notebooks import check_notebooks
-from runbook_lib.mac import Mac
-from runbook_lib.plan import Plan
-from runbook_lib.probes import probe_lock, probe_pulse
+from runbook_lib.mac.actions import DRAIN, drain, drain_by_hand, unlock
+from runbook_lib.mac.lease import HOLD
+from runbook_lib.mac.lock import probe_lock
+from runbook_lib.mac.mac import Mac
+from runbook_lib.nginx.asking import probe_pulse
+from runbook_lib.plan import reading
+from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run
 from runbook_lib.records.ledger import Event, operator
 from runbook_lib.regions.filing import file_away, file_unsealed
 from runbook_lib.show.board import publish
-from runbook_lib.steps.lease import HOLD
 from runbook_lib.verdict import Answer
 
 EXIT_CODES = {Answer.PASS: 0, Answer.FAIL: 1, Answer.INCONCLUSIVE: 3}
@@ -59,7 +62,7 @@ def run_region(
 
     Raises PlanError before any, StepNotReady where another runner has the region.
     """
-    plan = parameters.load(region)
+    plan = reading.load(region)
     check_notebooks(STEPS[:through])
     with alone(region):
         return _run_alone(plan, say, through, dry_run, before_step)
@@ -89,7 +92,7 @@ def _run_alone(plan: Plan, say: Say, through: int, dry_run: bool, before_step: S
 @contextmanager
 def alone(region: str) -> Iterator[None]:
     """One runner of a region at a time, wherever this folder is shared; one that has died lets go by itself."""
-    folder = parameters.project_root() / "outputs" / region
+    folder = reading.project_root() / "outputs" / region
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".runner").open("a+") as file:
         give_up = time.monotonic() + LET_GO_S
@@ -140,7 +143,7 @@ def _at_gate(plan: Plan, name: str, say: Say) -> Outcome | None:
     run = Run.current(plan.region)
     if run is None or name == STEPS[0]:
         return None
-    why = gates.ask(plan, run, name)
+    why = approvals.ask(plan, run, name)
     if not why:
         return None
     _tell(plan, run, say)
@@ -156,11 +159,11 @@ def _tell(plan: Plan, run: Run, say: Say) -> None:
 
 def approve(region: str, why: str) -> Event:
     """A person lets the next step run. Raises GateWaiting where there is nothing to approve."""
-    plan, run = parameters.load(region), Run.current(region)
+    plan, run = reading.load(region), Run.current(region)
     name = next_step(run)
     if run is None or run.is_closed or name is None or name == STEPS[0]:
         raise GateWaiting(f"{region} has no open run at a gate, nothing to approve: rollout run {region}")
-    event = gates.approve(plan, run, name, why)
+    event = approvals.approve(plan, run, name, why)
     file_away(run)
     return event
 
@@ -191,7 +194,7 @@ def _drained_after_death(region: str, name: str) -> str:
 
 def drain_now(region: str, why: str, cause: str = "hand") -> str:
     """The canary at zero, by the drain file; works from every state, with or without a run."""
-    plan = parameters.load(region)
+    plan = reading.load(region)
     run = Run.current(region) or Run.start(region)
     with Mac.connect(plan, run.ledger("drain")) as mac:
         try:
@@ -215,7 +218,7 @@ def drain_now(region: str, why: str, cause: str = "hand") -> str:
 def break_lock(region: str, why: str) -> str:
     """Take a Mac from whoever holds it, on record; for a holder that cannot let go by itself."""
     run = Run.current(region) or Run.start(region)
-    with Mac.connect(parameters.load(region), run.ledger("unlock")) as mac:
+    with Mac.connect(reading.load(region), run.ledger("unlock")) as mac:
         holder = probe_lock(mac)
         if holder is None:
             return f"{region}: nobody holds this Mac; nothing was changed"
@@ -225,7 +228,7 @@ def break_lock(region: str, why: str) -> str:
 
 def roll_back(region: str, say: Say) -> Outcome:
     """The rollback notebook for a region's current run."""
-    plan = parameters.load(region)
+    plan = reading.load(region)
     check_notebooks(["rollback"])
     return run_step(plan, "rollback", _sections(region), say)
 
@@ -248,5 +251,5 @@ def _progress(region: str, name: str, answer: str, started: float, reason: str) 
 
 def _sections(region: str) -> dict[str, Any]:
     """The parameters file as papermill's -f would inject it."""
-    values: dict[str, Any] = yaml.safe_load(parameters.parameters_file(region).read_text(encoding="utf-8"))
+    values: dict[str, Any] = yaml.safe_load(reading.parameters_file(region).read_text(encoding="utf-8"))
     return values

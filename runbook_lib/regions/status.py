@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from runbook_lib.mac.lease import held_until
 from runbook_lib.records.evidence import Run
 from runbook_lib.show.page import summary
-from runbook_lib.steps.lease import held_until
 
 COLUMNS = ["region", "run", "step", "verdict", "weight_pct", "drained", "observed_h", "left_h", "lease"]
 OBSERVED = "observed long enough"  # the check of step 7 that says how long

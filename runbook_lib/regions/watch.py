@@ -14,11 +14,12 @@ import pandas as pd
 from rich.console import Group
 from rich.live import Live
 
-from runbook_lib import accesslog, parameters
-from runbook_lib.checklist import OBSERVED, RAISED, has_passed
+from runbook_lib import accesslog
+from runbook_lib.checklist.order import OBSERVED, RAISED, has_passed
 from runbook_lib.errors import HostError
-from runbook_lib.mac import Mac
+from runbook_lib.mac.mac import Mac
 from runbook_lib.onmac import script
+from runbook_lib.plan import reading
 from runbook_lib.records.evidence import Run
 from runbook_lib.regions.status import status
 from runbook_lib.show.console import table_of, text_table
@@ -86,7 +87,7 @@ class Watcher:
     """Looks at one region as often as asked, over one connection that is made again when it is lost."""
 
     def __init__(self, region: str) -> None:
-        self.region, self.plan = region, parameters.load(region)
+        self.region, self.plan = region, reading.load(region)
         self._mac: Mac | None = None
 
     def look(self) -> Frame:

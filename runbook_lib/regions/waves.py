@@ -12,11 +12,11 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from runbook_lib import parameters
-from runbook_lib.checklist import STEPS
+from runbook_lib.checklist.order import STEPS
 from runbook_lib.errors import PlanError, RunbookError
 from runbook_lib.execution.execute import raise_if_stopped, stop_in, stoppable
 from runbook_lib.execution.notebooks import check_notebooks
+from runbook_lib.plan import reading
 from runbook_lib.regions.rollout import Outcome, run_region
 from runbook_lib.regions.workers import is_lost
 from runbook_lib.verdict import Answer
@@ -37,7 +37,7 @@ def parse_waves(words: Sequence[str], first_bakes: bool = False) -> list[list[st
         mistakes.append(f"a wave is empty; write e.g. hk {NEXT} jp kr")
     for region in dict.fromkeys(regions):
         try:
-            parameters.load(region)
+            reading.load(region)
         except PlanError as error:
             mistakes += [f"{error.source}: {mistake}" for mistake in error.mistakes]
     if mistakes:
@@ -110,7 +110,7 @@ def _stop_without(mark: Path, region: str, ended: threading.Event) -> None:
 @contextmanager
 def _wanted() -> Iterator[Path]:
     """A file that is there as long as this rollout is wanted: runners on other machines look at it, too."""
-    outputs = parameters.project_root() / "outputs"
+    outputs = reading.project_root() / "outputs"
     outputs.mkdir(exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".wanted-", dir=outputs)
     os.close(handle)

@@ -7,7 +7,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 
 from runbook_lib.errors import WorkersUnreachable
-from runbook_lib.parameters import project_root
+from runbook_lib.plan.reading import project_root
 
 MOST_THREADS = 16  # regions mostly wait: for traffic, for an observation
 CONNECT_LIMIT_S = 20

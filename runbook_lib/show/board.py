@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from runbook_lib.checklist import STEPS, TITLES
+from runbook_lib.checklist.order import STEPS, TITLES
 from runbook_lib.errors import EvidenceError
 from runbook_lib.records.evidence import write_whole
 from runbook_lib.show.page import StepRow, shown_time, step_rows, symbol, write_page

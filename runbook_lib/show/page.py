@@ -15,7 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from runbook_lib.checklist import STEPS, TITLES
+from runbook_lib.checklist.order import STEPS, TITLES
 from runbook_lib.records.evidence import write_whole
 from runbook_lib.records.ledger import Event, Ledger
 from runbook_lib.records.weights import weights

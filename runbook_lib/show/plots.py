@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from runbook_lib.thresholds import Thresholds
+from runbook_lib.plan.thresholds import Thresholds
 
 WIDTH_IN = 5.2
 POINTS_SHOWN = 160

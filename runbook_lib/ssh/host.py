@@ -20,7 +20,7 @@ import httpx
 import paramiko
 
 from runbook_lib.errors import CommandFailed, CommandTimeout, ConnectionLost
-from runbook_lib.plan import HostSection
+from runbook_lib.plan.models import HostSection
 from runbook_lib.ssh.route import AGAIN, LOST, connect, hang_up
 from runbook_lib.ssh.tunnel import Tunnel
 

@@ -12,7 +12,7 @@ from typing import Any
 import paramiko
 
 from runbook_lib.errors import ConnectionLost, HostKeyRefused, HostUnreachable
-from runbook_lib.plan import HostSection
+from runbook_lib.plan.models import HostSection
 
 KEEPALIVE_S = 15
 LOST = (paramiko.SSHException, EOFError, OSError)  # what paramiko raises where a connection is gone

@@ -9,19 +9,19 @@ from functools import partial
 import pandas as pd
 
 from runbook_lib.accesslog.counts import LogCounts
-from runbook_lib.actions import apply, undrain
-from runbook_lib.checklist import RAISED
+from runbook_lib.checklist.order import RAISED
 from runbook_lib.judging.judge import judge_reload
 from runbook_lib.judging.share import arrived, bounds_pct, judge_share
-from runbook_lib.mac import Mac
-from runbook_lib.plan import Plan
-from runbook_lib.probes import Pulse, probe_nginx, probe_pulse
+from runbook_lib.mac.actions import apply, undrain
+from runbook_lib.mac.lease import is_short, propose_lease
+from runbook_lib.mac.mac import Mac
+from runbook_lib.nginx.asking import Pulse, probe_nginx, probe_pulse
+from runbook_lib.nginx.change import propose_weight, ramp
+from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run
 from runbook_lib.records.ledger import Event
 from runbook_lib.steps.collect import collect_log, collect_samples, settle
-from runbook_lib.steps.lease import is_short, propose_lease
 from runbook_lib.steps.observation import judge_gateways, judge_traffic
-from runbook_lib.steps.weight import propose_weight, ramp
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
 
 SAMPLED_S = 60  # memory and readiness are judged over at least the last minute

@@ -14,9 +14,9 @@ import pandas as pd
 from runbook_lib import accesslog
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.cursor import Cursor, LogFile, head_bytes_wanted, plan_fetch
-from runbook_lib.mac import Mac
+from runbook_lib.mac.mac import Mac
 from runbook_lib.onmac import script
-from runbook_lib.plan import Plan
+from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run, write_whole
 from runbook_lib.steps import sentinel
 

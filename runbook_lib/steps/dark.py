@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from runbook_lib.accesslog.counts import LogCounts
-from runbook_lib.mac import Mac
+from runbook_lib.mac.mac import Mac
 from runbook_lib.matrix import send_keys
-from runbook_lib.probes import Pulse, probe_pulse
+from runbook_lib.nginx.asking import Pulse, probe_pulse
 from runbook_lib.records.evidence import Run
 from runbook_lib.steps.collect import settle
 from runbook_lib.verdict import Answer, Check, Hop, passed_if

@@ -9,15 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from runbook_lib import gateway, launchd
 from runbook_lib.errors import ActionFailed, PlanError
-from runbook_lib.mac import Mac
+from runbook_lib.gateway import launchd, openclaw
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.proposal import Proposal
+from runbook_lib.mac.vault import Secret
 from runbook_lib.onmac import function, script
-from runbook_lib.plan import Plan
+from runbook_lib.plan.models import Plan
 from runbook_lib.probes import probe_packages
-from runbook_lib.proposal import Proposal
 from runbook_lib.ssh.host import Completed
-from runbook_lib.vault import Secret
 from runbook_lib.verdict import Answer, Check, Hop, passed_if
 
 INSTALL_LIMIT_S = 600
@@ -104,7 +104,7 @@ def _prove_env(mac: Mac, done: Completed) -> Mapping[str, Any]:
 def propose_state(mac: Mac, archive: str) -> Proposal:
     """Clone primary's state from its backup, with the canary's own port, token, workspace and log."""
     plan, section = mac.plan, mac.plan.canary
-    patch = gateway.config_patch(section)
+    patch = openclaw.config_patch(section)
     return Proposal(
         "clone primary's state for the canary",
         script("clone_state.sh"),
@@ -113,7 +113,7 @@ def propose_state(mac: Mac, archive: str) -> Proposal:
             section.state_dir,
             plan.runtime.node,
             json.dumps(patch),
-            *gateway.command(plan, plan.primary),
+            *openclaw.command(plan, plan.primary),
         ),
         commands=(
             f"openclaw backup restore {archive}",
@@ -138,7 +138,7 @@ def propose_plist(mac: Mac) -> Proposal:
     """Render and lint the canary's plist, 0644 as launchd wants it."""
     plan, section = mac.plan, mac.plan.canary
     content = launchd.render_plist(
-        plan, section, gateway.entry(plan, section), gateway.environment(section, acts=False)
+        plan, section, openclaw.entry(plan, section), openclaw.environment(section, acts=False)
     )
     wrong = launchd.lint_plist(content, section)
     if wrong:
@@ -202,7 +202,7 @@ def _judge_secrets(plan: Plan, hashes: pd.DataFrame) -> list[Check]:
     both = sorted(primary.keys() & canary.keys())
     same = [name for name in both if name not in shared and primary[name] == canary[name]]
     apart = [name for name in both if name in shared and primary[name] != canary[name]]
-    in_plist = set(gateway.environment(plan.canary, acts=False))
+    in_plist = set(openclaw.environment(plan.canary, acts=False))
     missing = sorted(primary.keys() - canary.keys() - in_plist)
     open_files = sorted(set(hashes[~hashes["private"].astype(bool)]["gateway"]))
     return [

@@ -6,14 +6,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from runbook_lib import gateway
 from runbook_lib.errors import ActionFailed
-from runbook_lib.launchd import EXIT_TIMEOUT_S
-from runbook_lib.mac import Mac
+from runbook_lib.gateway import openclaw
+from runbook_lib.gateway.launchd import EXIT_TIMEOUT_S
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.proposal import Proposal
 from runbook_lib.onmac import script
-from runbook_lib.plan import GatewaySection
+from runbook_lib.plan.models import GatewaySection
 from runbook_lib.probes import probe_jobs, probe_listeners, probe_startup
-from runbook_lib.proposal import Proposal
 from runbook_lib.ssh.host import Completed
 from runbook_lib.steps import migration
 
@@ -55,7 +55,7 @@ def propose_stop(mac: Mac, name: str) -> Proposal:
     return Proposal(
         f"stop {name} ({section.label})",
         f"# stop {name}\n{script('thaw.sh')}{script('stop_job.sh')}",
-        args=(domain, section.label, str(EXIT_TIMEOUT_S), section.url + gateway.LIVE),
+        args=(domain, section.label, str(EXIT_TIMEOUT_S), section.url + openclaw.LIVE),
         commands=(f"launchctl bootout {domain}/{section.label}",),
         proof=_prove_stopped,
         undo=f"launchctl bootstrap {domain} {section.plist}",
@@ -75,7 +75,7 @@ def propose_kickstart(mac: Mac, name: str) -> Proposal:
     return Proposal(
         f"kickstart {name} ({section.label})",
         f"# restart {name}\n{script('thaw.sh')}{script('restart_job.sh')}",
-        args=(target, section.url + gateway.LIVE),
+        args=(target, section.url + openclaw.LIVE),
         commands=(f"launchctl kickstart -k {target}",),
         proof=lambda mac, done: _prove_started(mac, name, done),
         undo="nothing: the same job runs again",
@@ -102,12 +102,12 @@ def _prove_started(mac: Mac, name: str, done: Completed) -> Mapping[str, Any]:
         job, waited_s = probe_jobs(mac)[name], time.monotonic() - started
         first_run = first_run or job.runs or 0
         ended = job.pid is None or (job.runs or 0) > first_run  # a slow start hides the pause between two tries
-        refused = ended and job.last_exit.startswith(str(gateway.EXIT_CONFIG))
+        refused = ended and job.last_exit.startswith(str(openclaw.EXIT_CONFIG))
         if waited_s > limit_s or refused:
             raise ActionFailed(
                 f"{mac.host.name}, gateway {name}: not ready after {waited_s:.0f} of {limit_s:g} s "
-                f"({ready['answer']}); launchd: {job}. {gateway.explain_exit(job.last_exit, _last_words(mac, section))}"
-                f"Read {section.log_file}"
+                f"({ready['answer']}); launchd: {job}. "
+                f"{openclaw.explain_exit(job.last_exit, _last_words(mac, section))}Read {section.log_file}"
             )
         time.sleep(0.3)
 

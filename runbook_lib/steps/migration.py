@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from runbook_lib import gateway
 from runbook_lib.errors import ActionFailed
-from runbook_lib.mac import Mac
+from runbook_lib.gateway import openclaw
+from runbook_lib.mac.mac import Mac
 from runbook_lib.onmac import script
 from runbook_lib.verdict import Answer, Check, Hop
 
@@ -28,7 +28,7 @@ def probe_schemas(mac: Mac, *names: str) -> pd.DataFrame:
     words = [
         word
         for name in names or tuple(plan.gateways)
-        for word in (name, gateway.package(plan, plan.gateways[name]), plan.gateways[name].state_dir)
+        for word in (name, openclaw.package(plan, plan.gateways[name]), plan.gateways[name].state_dir)
     ]
     done = mac.host.run(script("ask_schemas.sh"), plan.runtime.node, *words)
     manifests = {name: json.loads(text or "{}") for kind, name, text in done.rows(3) if kind == "known"}
@@ -41,7 +41,7 @@ def probe_schemas(mac: Mac, *names: str) -> pd.DataFrame:
 
 
 def _known(manifest: Mapping[str, Any], file: str) -> str:
-    return str(manifest.get("state" if file == gateway.STATE_DATABASE else "agent", ""))
+    return str(manifest.get("state" if file == openclaw.STATE_DATABASE else "agent", ""))
 
 
 def _start(found: str, known: str) -> str:
@@ -58,7 +58,7 @@ def refuse_downgrade(mac: Mac, name: str) -> None:
         said = _sentence(too_new.to_dict("records"))
         raise ActionFailed(
             f"{mac.host.name}, gateway {name}: not started, nothing was changed: {said}. "
-            f"{gateway.DOWNGRADE[0].upper()}{gateway.DOWNGRADE[1:]}: take the old binary WITH the state of its time "
+            f"{openclaw.DOWNGRADE[0].upper()}{openclaw.DOWNGRADE[1:]}: take the old binary WITH the state of its time "
             "(rollback with restore_primary = True), or go on with the newer binary"
         )
 
@@ -89,7 +89,7 @@ def _judge_one(name: str, part: pd.DataFrame) -> Check:
     title = f"{name}'s schemas"
     if refused:
         remedy = "choose a runtime.canary_version that knows this schema; a downgrade needs the state of its own time"
-        return Check(title, Answer.FAIL, f"{_sentence(refused)}; {gateway.DOWNGRADE}", hop, remedy=remedy)
+        return Check(title, Answer.FAIL, f"{_sentence(refused)}; {openclaw.DOWNGRADE}", hop, remedy=remedy)
     if unknown:
         remedy = "is the package installed, and the database sound? sqlite3 FILE 'pragma user_version'"
         return Check(title, Answer.INCONCLUSIVE, _sentence(unknown), hop, remedy=remedy)

@@ -11,12 +11,12 @@ from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.errors import StepNotReady
 from runbook_lib.judging.gaps import find_gaps, judge_gaps
 from runbook_lib.judging.judge import judge_backlog, judge_rss, judge_windows
-from runbook_lib.mac import Mac
-from runbook_lib.plan import Plan
+from runbook_lib.mac.mac import Mac
+from runbook_lib.plan.models import Plan
+from runbook_lib.plan.thresholds import Thresholds
 from runbook_lib.records.evidence import Run
 from runbook_lib.records.ledger import Event
 from runbook_lib.steps.collect import collect_events, collect_log, collect_samples
-from runbook_lib.thresholds import Thresholds
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
 
 SHARE = "canary share"  # of a drained canary it is zero, and says nothing more

@@ -14,13 +14,13 @@ from typing import Any
 import pandas as pd
 
 from runbook_lib import matrix
-from runbook_lib.actions import apply
 from runbook_lib.errors import ActionFailed
 from runbook_lib.incident import page_incident, wait_confirmed
-from runbook_lib.mac import Mac
+from runbook_lib.mac.actions import apply
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.proposal import Proposal
 from runbook_lib.onmac import script
 from runbook_lib.probes import probe_matrix
-from runbook_lib.proposal import Proposal
 from runbook_lib.ssh.host import Completed
 from runbook_lib.verdict import Check
 

@@ -7,14 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from runbook_lib import gateway, matrix
-from runbook_lib.mac import Mac
+from runbook_lib import matrix
+from runbook_lib.gateway import openclaw
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.proposal import Proposal
+from runbook_lib.nginx.asking import Pulse, probe_nginx
+from runbook_lib.nginx.change import propose_files
 from runbook_lib.nginx.configuration import Configuration
-from runbook_lib.probes import Pulse, probe_matrix, probe_nginx
-from runbook_lib.proposal import Proposal
+from runbook_lib.probes import probe_matrix
 from runbook_lib.steps import jobs, migration, sentinel, suspension
 from runbook_lib.steps.snapshot import Snapshot
-from runbook_lib.steps.weight import propose_files
 from runbook_lib.verdict import Check, Hop, passed_if
 
 
@@ -102,7 +104,7 @@ def propose_primary_state(mac: Mac, taken: Snapshot) -> list[Proposal]:
         'mv "$state" "$state.before-rollback-$number" && mv "$copy" "$state" || return 1\n'
         'chmod 700 "$state" && rm -rf "$scratch" || return 1\n'
         "\nprintf 'result\\trestored\\n'\n",
-        args=(taken.archive("primary"), section.state_dir, *gateway.command(mac.plan, section)),
+        args=(taken.archive("primary"), section.state_dir, *openclaw.command(mac.plan, section)),
         commands=(f"openclaw backup restore {taken.archive('primary')}", f"mv … {section.state_dir}"),
         undo=f"move {section.state_dir}.before-rollback-N back",
         timeout_s=600,

@@ -12,13 +12,13 @@ import plistlib
 import pandas as pd
 
 from runbook_lib.accesslog import LOG_FIELDS
-from runbook_lib.judging.statistics import Bets
-from runbook_lib.mac import Mac
+from runbook_lib.mac.lease import lease_file
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.proposal import Proposal, sh
 from runbook_lib.onmac import function, script
-from runbook_lib.plan import Plan
-from runbook_lib.proposal import Proposal, sh
-from runbook_lib.steps.lease import lease_file
-from runbook_lib.thresholds import Thresholds
+from runbook_lib.plan.models import Plan
+from runbook_lib.plan.thresholds import Thresholds
+from runbook_lib.statistics import Bets
 
 SAMPLE_FIELDS = ["at", "gateway", "pid", "rss_kb", "cpu_pct", "ready_status", "ready_ms"]
 SAMPLE_FIELDS += ["backlog_jobs", "in_flight_count"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from runbook_lib import delivery, gateway, webhooks
-from runbook_lib.delivery import Delivery
-from runbook_lib.mac import Mac
-from runbook_lib.plan import Plan
+from runbook_lib.gateway import delivery, openclaw, webhooks
+from runbook_lib.gateway.delivery import Delivery
+from runbook_lib.mac.mac import Mac
+from runbook_lib.plan.models import Plan
 from runbook_lib.verdict import Check
 
 
@@ -31,7 +31,7 @@ def together(*answers: pd.DataFrame) -> pd.DataFrame:
 
 def judge_forged(plan: Plan, answers: pd.DataFrame) -> list[Check]:
     """Is a forged signature refused, where this gateway is known to verify signatures?"""
-    return [webhooks.judge_forged(answers, gateway.verifies_signatures(plan))]
+    return [webhooks.judge_forged(answers, openclaw.verifies_signatures(plan))]
 
 
 def run_agent(mac: Mac, name: str = "canary") -> pd.DataFrame:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from runbook_lib import gateway, launchd
 from runbook_lib.errors import ActionFailed
-from runbook_lib.launchd import Job
-from runbook_lib.mac import Mac
+from runbook_lib.gateway import launchd, openclaw
+from runbook_lib.gateway.launchd import Job
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.proposal import Proposal, sh
 from runbook_lib.onmac import function, script
-from runbook_lib.proposal import Proposal, sh
 from runbook_lib.records.evidence import Run
 from runbook_lib.ssh.host import Completed
 from runbook_lib.verdict import Answer, Check, Hop, passed_if
@@ -103,7 +103,7 @@ def propose_snapshot(mac: Mac, name: str) -> Proposal:
         keep += [f"keep_file {who} {sh(section.plist)}", f"keep_file {who} {sh(section.env_file)}"]
         beside = sh(section.env_file.rpartition("/")[0])  # the wrapper that OpenClaw's installer put there
         keep += [f'for file in {beside}/*.sh; do [ ! -e "$file" ] || keep_file {who} "$file"; done']
-        keep += [f"keep_state {who} {sh(section.state_dir, *gateway.command(plan, section))} || return 1"]
+        keep += [f"keep_state {who} {sh(section.state_dir, *openclaw.command(plan, section))} || return 1"]
     keep += [f"keep_file nginx {sh(plan.nginx.plist)}", f"keep_nginx {sh(nginx_dir)} || return 1"]
     lines = [
         f"snap={sh(directory)}",

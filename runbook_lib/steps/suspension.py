@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runbook_lib import gateway
 from runbook_lib.errors import ActionFailed
-from runbook_lib.launchd import wrapper_path
-from runbook_lib.mac import Mac
+from runbook_lib.gateway import openclaw
+from runbook_lib.gateway.launchd import wrapper_path
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.proposal import Proposal
+from runbook_lib.nginx.asking import probe_pulse
 from runbook_lib.onmac import script
-from runbook_lib.probes import probe_jobs, probe_pulse
-from runbook_lib.proposal import Proposal
+from runbook_lib.probes import probe_jobs
 from runbook_lib.ssh.host import Completed
 
 ANSWER_S = 30  # two answers that do not come, and the connection
@@ -33,10 +34,10 @@ def propose_suspension(mac: Mac, name: str) -> Proposal:
         f"suspend {name}",
         script("suspend_gateway.sh"),
         args=(
-            section.url + gateway.RPC,
+            section.url + openclaw.RPC,
             wrapper_path(plan),
             section.env_file,
-            gateway.GATEWAY_TOKEN,
+            openclaw.GATEWAY_TOKEN,
             f"rollout-{name}",
             f"{plan.runtime.drain_timeout_s:g}",
         ),
@@ -70,6 +71,6 @@ def _prove_quiet(mac: Mac, name: str, done: Completed) -> Mapping[str, Any]:
         )
     said = mac.vault.redact(fields.get("detail", ""))
     if said:
-        said += f". Is the plugin admin-http-rpc on, and {gateway.GATEWAY_TOKEN} its token?"
+        said += f". Is the plugin admin-http-rpc on, and {openclaw.GATEWAY_TOKEN} its token?"
     renewed_count = max(0, int(fields.get("asked", 0)) - 1)
     return {"drained": result == "ready", "waited_s": waited_s, "renewed_count": renewed_count, "said": said}

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from runbook_lib import gateway
-from runbook_lib.launchd import DRAIN_S, EXIT_TIMEOUT_S, compare_plists, lint_plist, variable, wrapper_path
-from runbook_lib.mac import Mac
+from runbook_lib.gateway import openclaw
+from runbook_lib.gateway.launchd import DRAIN_S, EXIT_TIMEOUT_S, compare_plists, lint_plist, variable, wrapper_path
+from runbook_lib.mac.mac import Mac
 from runbook_lib.onmac import script
 from runbook_lib.verdict import Answer, Check, Hop, passed_if
 
@@ -23,7 +23,7 @@ def judge(findings: pd.DataFrame) -> list[Check]:
 
 
 def _judge_one(row: Mapping[Hashable, Any]) -> Check:
-    found = gateway.findings(str(row["findings"]))
+    found = openclaw.findings(str(row["findings"]))
     well = row["exit_status"] == 0 and "Missing env var" not in found
     return passed_if(
         well,
@@ -63,7 +63,7 @@ def probe_rules(mac: Mac) -> pd.DataFrame:
     words = [
         word
         for name, section in plan.gateways.items()
-        for word in (name, section.label, gateway.package(plan, section), section.env_file)
+        for word in (name, section.label, openclaw.package(plan, section), section.env_file)
     ]
     domain = plan.runtime.launchd_domain
     done = mac.host.run(script("ask_installer.sh"), plan.runtime.node, domain, wrapper_path(plan), *words)

@@ -9,9 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.proposal import sh
 from runbook_lib.onmac import script
-from runbook_lib.plan import Plan
-from runbook_lib.proposal import sh
+from runbook_lib.plan.models import Plan
 from runbook_lib.records.ledger import operator
 from runbook_lib.ssh.host import Completed
 
@@ -80,3 +81,9 @@ def holder_of(done: Completed) -> Holder | None:
 
 def _machine() -> str:
     return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
+
+
+def probe_lock(mac: Mac) -> Holder | None:
+    """Who holds this Mac now."""
+    done = mac.host.run('# ask who holds this Mac\n[ ! -f "$1" ] || cat "$1"\n', lock_file(mac.plan))
+    return Holder.parse(done.stdout)

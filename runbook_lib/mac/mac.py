@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from runbook_lib.plan import Plan
+from runbook_lib.mac.vault import Vault
+from runbook_lib.plan.models import Plan
 from runbook_lib.records.ledger import Ledger
 from runbook_lib.ssh.host import Host
-from runbook_lib.vault import Vault
 
 
 @dataclass(frozen=True)

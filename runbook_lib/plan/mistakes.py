@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from runbook_lib.plan import Plan, Section, Where, is_section
-from runbook_lib.yaml_file import Lines
+from runbook_lib.plan.models import Plan, Section, Where, is_section
+from runbook_lib.plan.yaml_file import Lines
 
 REFERENCE = "write a reference: env:NAME, keyring:NAME or file:/path/on/the/mac#NAME"
 SECRET_KEYS = {"secrets", "hooks_token", "github_secret", "stripe_secret", "notify", "url", "probe_headers"}

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
-from runbook_lib import mistakes, rules
 from runbook_lib.errors import PlanError
-from runbook_lib.plan import Plan, Where, is_section, with_horizon
-from runbook_lib.yaml_file import Lines, YamlFile, read
+from runbook_lib.plan import mistakes, rules
+from runbook_lib.plan.models import Plan, Where, is_section, with_horizon
+from runbook_lib.plan.yaml_file import Lines, YamlFile, read
 
 STEP_PARAMETERS = {"again", "dry_run", "restore_primary"}
 

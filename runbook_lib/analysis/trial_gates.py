@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from runbook_lib.accesslog.counts import LogCounts
-from runbook_lib.judging.dealt import Dealt
-from runbook_lib.judging.injections import Injection
+from runbook_lib.analysis.injections import Injection
+from runbook_lib.analysis.split_log import Dealt
 from runbook_lib.judging.judge import drains, judge_reload, judge_windows
-from runbook_lib.thresholds import Thresholds
+from runbook_lib.plan.thresholds import Thresholds
 from runbook_lib.verdict import Answer, Check, Verdict
 
 LOOKS_COUNT = 48

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from runbook_lib.judging.dealt import COLUMN, Dealt, Histogram
+from runbook_lib.analysis.split_log import COLUMN, Dealt, Histogram
 from runbook_lib.verdict import Hop
 
 GATEWAY_PAIR = ("primary", "canary")

@@ -13,10 +13,10 @@ import pandas as pd
 
 from runbook_lib import accesslog
 from runbook_lib.accesslog.counts import LogCounts
+from runbook_lib.analysis.partitions import read_partitions
 from runbook_lib.errors import EvidenceError
 from runbook_lib.judging.judge import judge_windows
-from runbook_lib.judging.partitions import read_partitions
-from runbook_lib.thresholds import Thresholds
+from runbook_lib.plan.thresholds import Thresholds
 from runbook_lib.verdict import Verdict
 
 UPSTREAMS = {"127.0.0.1:18789": "primary", "127.0.0.1:18890": "canary"}  # the article's ports

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from runbook_lib.thresholds import LONGEST_S, Thresholds
+from runbook_lib.plan.thresholds import LONGEST_S, Thresholds
 
 
 def _absolute(path: str) -> str:

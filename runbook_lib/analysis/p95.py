@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from runbook_lib import parameters
 from runbook_lib.accesslog.formats import LOG_FIELDS
 from runbook_lib.errors import EvidenceError
-from runbook_lib.mac import Mac
+from runbook_lib.mac.mac import Mac
+from runbook_lib.plan import reading
 from runbook_lib.records.evidence import Run
 from runbook_lib.steps.collect import collect_log
 
@@ -150,7 +150,7 @@ def sources(region: str, log: str = "", live: bool = False) -> list[Path]:
     if run is None:
         raise EvidenceError(f"{region} has no run; name a log instead")
     if live:
-        with Mac.connect(parameters.load(region), run.ledger("debug_p95")) as mac:
+        with Mac.connect(reading.load(region), run.ledger("debug_p95")) as mac:
             collect_log(mac, run)
             mac.ledger.append("fetched", "the newest lines of the log")
     return slices_of(run)

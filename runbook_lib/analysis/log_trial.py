@@ -16,14 +16,14 @@ import pandas as pd
 
 from runbook_lib import accesslog
 from runbook_lib.accesslog.counts import LogCounts
+from runbook_lib.analysis.injections import INJECTIONS, Injection
+from runbook_lib.analysis.split_log import Dealt
+from runbook_lib.analysis.trial_gates import Stage, action
 from runbook_lib.errors import EvidenceError
-from runbook_lib.judging.dealt import Dealt
-from runbook_lib.judging.injections import INJECTIONS, Injection
 from runbook_lib.judging.judge import judge_log
 from runbook_lib.judging.ratios import minutes
-from runbook_lib.judging.stage import Stage, action
-from runbook_lib.plan import Plan
-from runbook_lib.thresholds import Thresholds
+from runbook_lib.plan.models import Plan
+from runbook_lib.plan.thresholds import Thresholds
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
 
 LOOKS_IN_WINDOW = 15

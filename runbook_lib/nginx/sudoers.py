@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from runbook_lib.errors import PlanError
-from runbook_lib.plan import Plan
+from runbook_lib.plan.models import Plan
 
 HEAD = """# For /etc/sudoers.d/openclaw-rollout on the Mac; check it first: visudo -cf FILE
 # By `rollout plan {region} --sudoers`. Needs sudo 1.9.10: arguments between ^ and $ are regular expressions, since a *

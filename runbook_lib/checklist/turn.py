@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runbook_lib import gates, parameters
-from runbook_lib.checklist import ACTING, BESIDE, STEPS, has_passed
+from runbook_lib.checklist import approvals
+from runbook_lib.checklist.order import ACTING, BESIDE, STEPS, has_passed
 from runbook_lib.errors import GateWaiting, StepNotReady
-from runbook_lib.plan import Plan
+from runbook_lib.plan import reading
+from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run
 from runbook_lib.verdict import Answer
 
@@ -40,7 +41,7 @@ def run_for(name: str, plan: Plan, again: bool) -> Run:
                 f"{name} in {region}: {before} has not passed (it says {said}{void}); run it first: "
                 f"rollout run {region}"
             )
-    if why := gates.refusal(plan, run, name):
+    if why := approvals.refusal(plan, run, name):
         raise GateWaiting(f"{region}: {why}")
     return run
 
@@ -48,7 +49,7 @@ def run_for(name: str, plan: Plan, again: bool) -> Run:
 def _refuse_a_record(name: str, region: str) -> None:
     """Jupyter runs a notebook in its own folder: in a run's folder it is the record of what was done."""
     here = Path.cwd()
-    if parameters.project_root() / "outputs" in here.parents:
+    if reading.project_root() / "outputs" in here.parents:
         raise StepNotReady(
             f"{name} in {region}: this is the record of run {here.name}; nothing was done again. Open "
             f"notebooks/{name}.ipynb to run the step, or set again = True here to change the Mac from a record"

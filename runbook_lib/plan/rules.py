@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import PurePosixPath
 
-from runbook_lib.plan import GatewaySection, Plan, Where, horizon_of
+from runbook_lib.plan.models import GatewaySection, Plan, Where, horizon_of
 
 Mistake = tuple[Where, str]
 Rule = Callable[[Plan], Iterator[Mistake]]

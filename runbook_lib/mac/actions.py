@@ -7,12 +7,12 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from runbook_lib import lock
 from runbook_lib.errors import ActionFailed, HostLocked
-from runbook_lib.mac import Mac
+from runbook_lib.mac import lock
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.proposal import Proposal, sh
 from runbook_lib.onmac import script
-from runbook_lib.plan import Plan
-from runbook_lib.proposal import Proposal, sh
+from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import write_whole
 from runbook_lib.records.ledger import Change
 from runbook_lib.ssh.host import Completed

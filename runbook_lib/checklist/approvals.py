@@ -6,9 +6,9 @@ import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 
-from runbook_lib.checklist import step_before
+from runbook_lib.checklist.order import step_before
 from runbook_lib.errors import GateWaiting
-from runbook_lib.plan import Plan
+from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run
 from runbook_lib.records.ledger import Event
 from runbook_lib.verdict import Answer

@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any
 
-from runbook_lib.plan import GatewaySection, Plan
+from runbook_lib.plan.models import GatewaySection, Plan
 
 READY, STARTED, LIVE, RPC = "/readyz", "/startupz", "/healthz", "/api/v1/admin/rpc"
 ADMIN = "/api/v1/admin/"

@@ -15,8 +15,8 @@ from project_fixture import Project
 from test_judge import request
 from torture_log import START_MS
 
+from runbook_lib.analysis import p95
 from runbook_lib.errors import EvidenceError
-from runbook_lib.judging import hunt
 
 pytest_plugins = ["project_fixture"]
 PROJECT = Path(__file__).parents[1]
@@ -48,7 +48,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def requests(log: Path) -> pd.DataFrame:
-    return hunt.read_requests([log])
+    return p95.read_requests([log])
 
 
 def test_every_request_is_a_row_and_torn_lines_are_not(requests: pd.DataFrame) -> None:
@@ -65,28 +65,28 @@ def test_of_several_attempts_the_last_counts(tmp_path: Path) -> None:
         upstream_connect_time="-, 0.000", upstream_header_time="-, 0.050", upstream_response_time="0.000, 0.051",
     )  # fmt: skip
     (tmp_path / "log.gz").write_bytes(gzip.compress(f"{retried}\n".encode()))
-    row = hunt.read_requests([tmp_path / "log.gz"]).iloc[0]
+    row = p95.read_requests([tmp_path / "log.gz"]).iloc[0]
     assert (row["attempts_count"], row["header_ms"], row["address"]) == (2, 50, "127.0.0.1:18789")
 
 
 def test_the_jump_is_found_where_it_is(requests: pd.DataFrame) -> None:
-    before, after = hunt.find_jump(requests)
+    before, after = p95.find_jump(requests)
     assert after["at"].min() == JUMP_AT and len(before) + len(after) == len(requests)
 
 
 def test_no_jump_has_nothing_before_it(requests: pd.DataFrame) -> None:
     steady = requests[requests["gateway"] == "canary"].assign(request_ms=50.0)
-    before, after = hunt.find_jump(steady)
+    before, after = p95.find_jump(steady)
     assert before.empty and len(after) == len(steady)
 
 
 def test_the_culprit_is_named_by_hop_worker_and_path(requests: pd.DataFrame) -> None:
-    before, after = hunt.find_jump(requests)
-    worst = hunt.by_hop(before, after).iloc[0]
+    before, after = p95.find_jump(requests)
+    worst = p95.by_hop(before, after).iloc[0]
     assert (worst["gateway"], worst["hop"]) == ("canary", "gateway thinks") and worst["rise_ms"] > 100
     for column, culprit in (("worker_pid", "4713"), ("path", "/b"), ("gateway", "canary")):
-        assert hunt.by(before, after, column).iloc[0][column] == culprit
-    slowest = hunt.slowest(after, 10)
+        assert p95.by(before, after, column).iloc[0][column] == culprit
+    slowest = p95.slowest(after, 10)
     assert set(slowest["path"]) == {"/b"} and set(slowest["worker_pid"]) == {"4713"}
     assert slowest["request_ms"].is_monotonic_decreasing and slowest["request_id"].str.startswith("id-").all()
 
@@ -94,7 +94,7 @@ def test_the_culprit_is_named_by_hop_worker_and_path(requests: pd.DataFrame) -> 
 def test_another_format_says_what_reads_it(tmp_path: Path) -> None:
     (tmp_path / "access.log").write_text('203.0.113.9 - - [06/May/2026:12:00:00 +0900] "GET /a HTTP/1.1" 200 12\n' * 3)
     with pytest.raises(EvidenceError, match="rollout analyse"):
-        hunt.read_requests([tmp_path / "access.log"])
+        p95.read_requests([tmp_path / "access.log"])
 
 
 def outputs(path: Path) -> str:

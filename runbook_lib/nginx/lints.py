@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from runbook_lib.nginx.asking import Nginx
 from runbook_lib.nginx.configuration import Configuration, Directive, proxies_to
-from runbook_lib.plan import Plan
-from runbook_lib.probes import Nginx
+from runbook_lib.plan.models import Plan
 from runbook_lib.verdict import Answer, Check, Hop
 
 COLUMNS = ["severity", "rule", "file", "line", "finding", "fix"]

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from runbook_lib.errors import PlanError
-from runbook_lib.plan import Where
+from runbook_lib.plan.models import Where
 
 Lines = dict[Where, int]
 PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq", "merge")}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runbook_lib.mac import Mac
+from runbook_lib.mac.mac import Mac
 from runbook_lib.ssh.host import Completed
 
 Proof = Callable[[Mac, Completed], Mapping[str, Any]]

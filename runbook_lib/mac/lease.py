@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from runbook_lib.mac import Mac
-from runbook_lib.plan import Plan
-from runbook_lib.proposal import Proposal
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.proposal import Proposal
+from runbook_lib.plan.models import Plan
 from runbook_lib.records.ledger import Ledger, operator
 from runbook_lib.ssh.host import Completed
 

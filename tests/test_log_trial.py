@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from torture_log import FIELDS, START_MS, A, seconds
 
-from runbook_lib import accesslog, parameters
+from runbook_lib import accesslog
+from runbook_lib.analysis.injections import INJECTIONS
+from runbook_lib.analysis.log_trial import Replay, rehearse
+from runbook_lib.analysis.split_log import COLUMN, Dealt
+from runbook_lib.analysis.trial_gates import first_true
 from runbook_lib.errors import EvidenceError
-from runbook_lib.judging.dealt import COLUMN, Dealt
-from runbook_lib.judging.injections import INJECTIONS
-from runbook_lib.judging.replay import Replay, rehearse
-from runbook_lib.judging.stage import first_true
+from runbook_lib.plan import reading
 from runbook_lib.verdict import Answer
 
-PLAN = parameters.load("hk")
+PLAN = reading.load("hk")
 HOURS, RATE = 3, 8
 HIDDEN = {"openclaw_target": "-", "openclaw_revision": "-"}
 

@@ -7,8 +7,8 @@ import time
 import httpx
 import pandas as pd
 
-from runbook_lib.delivery import Delivery, refuse_unsendable
-from runbook_lib.gateway import AGENT
+from runbook_lib.gateway.delivery import Delivery, refuse_unsendable
+from runbook_lib.gateway.openclaw import AGENT
 from runbook_lib.verdict import Answer, Check, Hop, passed_if
 
 COLUMNS = ["delivery", "provider", "event", "gateway", "status", "run_id", "duration_ms", "error", "wake"]

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from runbook_lib.errors import ActionFailed
-from runbook_lib.mac import Mac
+from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.proposal import Proposal, sh, staged
+from runbook_lib.nginx.asking import probe_nginx, probe_pulse
 from runbook_lib.nginx.rendering import render
 from runbook_lib.onmac import script
-from runbook_lib.probes import probe_nginx, probe_pulse
-from runbook_lib.proposal import Proposal, sh, staged
 from runbook_lib.ssh.host import Completed
 
 RELOAD_LIMIT_S = 5  # a reload that is not visible to new connections after this long has failed

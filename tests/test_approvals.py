@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook_lib import gates, parameters
-from runbook_lib.checklist import STEPS
+from runbook_lib.checklist import approvals
+from runbook_lib.checklist.order import STEPS
 from runbook_lib.errors import GateWaiting, StepNotReady
-from runbook_lib.plan import Plan
+from runbook_lib.plan import reading
+from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run
 from runbook_lib.regions import rollout
 from runbook_lib.regions.status import status
@@ -51,11 +52,11 @@ def verdict(run: Run, step: str, answer: str) -> None:
 
 def plan(**sections: dict[str, Any]) -> Plan:
     values = yaml.safe_load((PROJECT / "parameters/hk.yaml").read_text())
-    return parameters.build(values | sections, "hk.yaml")
+    return reading.build(values | sections, "hk.yaml")
 
 
 def refusal(run: Run) -> str:
-    return gates.refusal(plan(), run, STEP)
+    return approvals.refusal(plan(), run, STEP)
 
 
 def test_a_person_is_asked_before_the_slice_and_before_promotion_unless_the_file_says_otherwise() -> None:
@@ -66,7 +67,7 @@ def test_a_person_is_asked_before_the_slice_and_before_promotion_unless_the_file
 
 def test_silence_holds_and_says_what_to_type(run: Run) -> None:
     assert refusal(run) == f'{STEP} waits for a person; look at {BEFORE}, then: rollout approve hk --why "…"'
-    assert gates.refusal(plan(gates={"before": []}), run, STEP) == ""
+    assert approvals.refusal(plan(gates={"before": []}), run, STEP) == ""
 
 
 def test_a_run_stops_at_the_gate_before_anything_is_connected(run: Run) -> None:
@@ -92,7 +93,7 @@ def test_an_approval_says_who_why_until_when_and_for_what(run: Run) -> None:
     assert refusal(run) == ""
     assert (event["step"], event["detail"]["why"], event["detail"]["before"]) == (STEP, "smoke is green", BEFORE)
     assert event["who"] and event["detail"]["expires_at"] > event["at"]
-    assert event["detail"]["evidence"] == gates.evidence_of(run, BEFORE)
+    assert event["detail"]["evidence"] == approvals.evidence_of(run, BEFORE)
 
 
 def test_it_is_void_when_a_kept_file_changes(run: Run) -> None:
@@ -116,13 +117,13 @@ def test_it_is_void_after_a_drain(run: Run) -> None:
 
 
 def test_it_expires(run: Run) -> None:
-    gates.approve(plan(gates={"approval_s": 0.001}), run, STEP, "smoke is green")
+    approvals.approve(plan(gates={"approval_s": 0.001}), run, STEP, "smoke is green")
     assert "has expired at" in refusal(run)
 
 
 def test_another_steps_approval_does_not_count(run: Run) -> None:
     rollout.approve("hk", "smoke is green")
-    assert "waits for a person" in gates.refusal(plan(), run, STEPS[7])
+    assert "waits for a person" in approvals.refusal(plan(), run, STEPS[7])
 
 
 @pytest.mark.parametrize("why", ["", "  "])

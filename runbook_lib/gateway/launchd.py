@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from xml.parsers.expat import ExpatError
 
-from runbook_lib.plan import GatewaySection, Plan
+from runbook_lib.plan.models import GatewaySection, Plan
 
 DRAIN_S = 315  # how long OpenClaw drains under OPENCLAW_SUPERVISOR_MODE=external
 EXIT_TIMEOUT_S = 330  # launchd must wait longer before it kills

@@ -1,0 +1,1 @@
+"""The order of the steps, whose turn it is, and who approves."""

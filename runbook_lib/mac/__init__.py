@@ -1,0 +1,1 @@
+"""A connected Mac, and the only way to change it."""

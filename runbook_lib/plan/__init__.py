@@ -1,0 +1,1 @@
+"""A region's parameters: what they may say, and what is wrong with them."""
