@@ -140,7 +140,7 @@ def test_the_practice_mac_knows_nothing_of_the_library() -> None:
     for name, found in IMPORTS.items():
         if name.startswith("lab.") and name != "lab.demo":
             assert {target for target in found if not target.startswith("lab")} <= {"errors"}, name
-        elif name not in ("cli", "lab.demo"):
+        elif name not in ("cli.lab", "lab.demo"):
             assert not {target for target in found if target.split(".")[0] == "lab"}, name
 
 

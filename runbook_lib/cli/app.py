@@ -1,0 +1,61 @@
+"""The command `rollout`: its options, and how it prints. Each verb calls one function and prints what it returns."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from runbook_lib.errors import RunbookError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Roll out a second OpenClaw gateway beside the first one, step by step.",
+    epilog="Example: rollout run hk --dry-run",
+)
+Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
+Dask = Annotated[str | None, typer.Option(help="address of a Dask scheduler that has the work done")]
+
+
+def example(*lines: str) -> str:
+    """What stands under a verb's help: command lines that can be typed as they are."""
+    return "\n\n".join([f"Example: {lines[0]}", *lines[1:]])
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def answer(value: Any, as_json: bool, text: Callable[[], str]) -> None:
+    say(json.dumps(value, indent=1, default=str) if as_json else text())
+
+
+def table(*frames: pd.DataFrame) -> str:
+    """Frames as tables for the terminal, one below the other."""
+    from runbook_lib.show.console import text_table
+
+    return "\n".join(map(text_table, frames))
+
+
+def known_regions() -> list[str]:
+    from runbook_lib.plan.reading import project_root
+
+    return sorted(path.stem for path in (project_root() / "parameters").glob("*.yaml"))
+
+
+def main() -> None:
+    """The console script: a RunbookError is one message on standard error, and its exit code."""
+    try:
+        app()
+    except RunbookError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(error.exit_code) from None
