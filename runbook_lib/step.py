@@ -31,7 +31,7 @@ from runbook_lib.verdict import Answer, Check, Verdict
 
 
 class Step:
-    """An open step. Notebooks get it from open_step and only show, apply, judge and pass the gate."""
+    """An open step. Notebooks get it from open_step and only show, apply, conclude and pass the gate."""
 
     def __init__(self, name: str, run: Run, mac: Mac, sealed: str = "") -> None:
         self.name, self.run, self.mac, self.plan = name, run, mac, mac.plan
@@ -95,7 +95,7 @@ class Step:
             )
         return apply(self.mac, *proposals)
 
-    def judge(self, *checks: Iterable[Check]) -> Shown:
+    def conclude(self, *checks: Iterable[Check]) -> Shown:
         """The verdict of all checks: recorded, and shown as a banner with the table of checks.
 
         A failed step that has our configuration in nginx drains the canary first, then sets its weight to zero. Any

@@ -144,7 +144,7 @@ def test_there_is_one_verdict_and_then_the_gate_alone(name: str) -> None:
     cells = [cell for cell in read(NOTEBOOKS[name]).cells if cell.cell_type == "code"]
     tagged = [number for number, cell in enumerate(cells) if "verdict" in cell.metadata.get("tags", [])]
     assert tagged == [len(cells) - 2], "the verdict stands last but one, the gate last"
-    assert cells[-2].source.splitlines()[-1].startswith("step.judge(")
+    assert cells[-2].source.splitlines()[-1].startswith("step.conclude(")
     assert cells[-1].source.splitlines() == ["step.gate()", *filter(None, [CLOSES_THE_RUN.get(name)])]
     assert sum(source.count("step.gate()") for source in code(read(NOTEBOOKS[name]))) == 1
 

@@ -46,7 +46,7 @@ def write_notebook(path: Path, answer: Answer) -> None:
     output: Any = nbformat.v4.new_output  # type: ignore[no-untyped-call]
     cell: Any = nbformat.v4.new_code_cell  # type: ignore[no-untyped-call]
     outputs = [output("display_data", data={"text/html": part.html, "text/plain": part.text}) for part in shown]
-    code = 'step.judge(climb.judge(step.plan, raised))  # "one" line\nimport os\nx = [1, True, f"{2}"]'
+    code = 'step.conclude(climb.judge(step.plan, raised))  # "one" line\nimport os\nx = [1, True, f"{2}"]'
     text = nbformat.v4.new_markdown_cell(f"# {path.stem}\n\nA [link](https://example.com).\n\n## Verdict\n\n`code`")  # type: ignore[no-untyped-call]
     notebook = nbformat.v4.new_notebook(cells=[text, cell(code, outputs=outputs, metadata={"tags": ["verdict"]})])  # type: ignore[no-untyped-call]
     write_whole(path.with_suffix(".ipynb"), nbformat.writes(notebook))  # type: ignore[no-untyped-call]
