@@ -21,18 +21,23 @@ from runbook_lib.verdict import Check
 def probe_jobs(mac: Mac) -> dict[str, Job]:
     """What launchd says of both gateways and nginx, by the plan's names."""
     plan = mac.plan
-    labels = {plan.primary.label: "primary", plan.canary.label: "canary", plan.nginx.label: "nginx"}
-    done = mac.host.run(script("ask_jobs.sh"), plan.runtime.launchd_domain, *labels)
+    domain = plan.runtime.launchd_domain
+    targets = {
+        f"{domain}/{plan.primary.label}": "primary",
+        f"{domain}/{plan.canary.label}": "canary",
+        f"{plan.nginx_domain}/{plan.nginx.label}": "nginx",
+    }
+    done = mac.host.run(script("ask_jobs.sh"), *targets)
     jobs: dict[str, Job] = {}
     for part in done.stdout.split("job\t")[1:]:
         head, _, text = part.partition("\n")
-        label, status = head.split("\t")
+        target, status = head.split("\t")
         if "Could not find domain" in text:
             raise EvidenceError(
-                f"{mac.host.name}: launchd has no domain {plan.runtime.launchd_domain}: no GUI session of that user; "
+                f"{mac.host.name}: launchd has no domain {target.rpartition('/')[0]}: no GUI session of that user; "
                 "log in once at the screen, or use runtime.launchd_domain: user/UID or system"
             )
-        jobs[labels[label]] = launchd.parse_print(text, int(status))
+        jobs[targets[target]] = launchd.parse_print(text, int(status))
     return jobs
 
 

@@ -15,7 +15,7 @@ from runbook_lib.lab.mac import PracticeMac
 pytest_plugins = ["lab_fixture"]
 
 LIBRARY = Path(__file__).parents[1] / "runbook_lib"
-ADAPTERS = {"gateway.py", "lab/kinds.py"}
+ADAPTERS = {"gateway/openclaw.py", "lab/kinds.py"}
 NAMES = {"openclaw", "standin", "openclaw-standin"}
 
 

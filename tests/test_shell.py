@@ -79,10 +79,10 @@ def launchctl(tmp_path: Path) -> Callable[[], Path]:
 
 def test_ask_jobs_prints_no_environment(launchctl: Callable[[], Path]) -> None:
     bin = launchctl()
-    answer = in_every_shell(lambda shell: run(shell, script("ask_jobs.sh"), "gui/501", "known", "unknown", bin=bin))
+    answer = in_every_shell(lambda shell: run(shell, script("ask_jobs.sh"), "gui/501/known", "system/unknown", bin=bin))
     assert answer.splitlines() == [
-        "job\tknown\t0", "\tstate = running", f"\tpid = {os.getpid()}", "\truns = 3",
-        "job\tunknown\t113", 'Could not find service "unknown" in domain',
+        "job\tgui/501/known\t0", "\tstate = running", f"\tpid = {os.getpid()}", "\truns = 3",
+        "job\tsystem/unknown\t113", 'Could not find service "unknown" in domain',
     ]  # fmt: skip
 
 

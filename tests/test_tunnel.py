@@ -110,4 +110,4 @@ def test_http_over_a_connection_that_went_silent(lab: PracticeMac) -> None:
 
 def test_webhooks_over_a_cut_connection_blame_no_gateway(lab: PracticeMac, mac: Mac) -> None:
     own_connection(lab, mac.host).kill()
-    pytest.raises(ConnectionLost, smoke.replay, mac, delivery.forged("20260506-0210", "a-token"), "primary")
+    pytest.raises(ConnectionLost, smoke.replay, mac, delivery.forged("20260506-0210", "a-token", ["github"]), "primary")

@@ -18,10 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook_lib.errors import ActionFailed, PlanError
+from runbook_lib.lab.layout import write
 from runbook_lib.mac.actions import apply
 from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal
-from runbook_lib.mac.vault import Secret, Vault, parse_env
+from runbook_lib.mac.vault import Secret, Vault, json_value, parse_env
 from runbook_lib.onmac import script
 from runbook_lib.ssh.host import Host
 
@@ -223,3 +224,20 @@ def test_what_the_mac_says_is_redacted_in_the_ledger_and_the_error(
         assert not fails or value not in str(caught.value)
     assert value.encode() not in mac.ledger.path.read_bytes()
     assert b"[env:ROLLOUT_SECRET]" in mac.ledger.path.read_bytes()
+
+
+def test_a_value_in_a_json5_file_is_found_by_its_path() -> None:
+    text = "// ours\n{ gateway: { auth: { token: 'a-token-of-ours', }, port: 18789 }, hooks: { token: '${HOOKS}' } }"
+    assert json_value(text, "gateway.auth.token") == "a-token-of-ours"
+    assert json_value(text, "hooks.token") == "", "the name of a variable is no value"
+    assert [json_value(text, where) for where in ("gateway.port", "gateway.auth", "no.such")] == ["", "", ""]
+    assert json_value("{ broken", "gateway") == ""
+
+
+def test_a_reference_into_openclaw_json_is_resolved_on_the_mac(mac: Mac) -> None:
+    path = f"{mac.plan.host.runbook_dir}/openclaw.json"
+    write(Path(path), "{ gateway: { auth: { token: 'told-by-json5' } }, }")
+    vault = Vault(mac.host)
+    vault.resolve_all([f"json:{path}#gateway.auth.token", f"json:{path}#no.such"])
+    assert vault.resolve(f"json:{path}#gateway.auth.token").value == "told-by-json5"
+    assert vault.unknown == [f"json:{path}#no.such"]

@@ -20,6 +20,7 @@ from runbook_lib.gateway import delivery, webhooks
 from runbook_lib.verdict import Answer, Hop
 
 TOKEN, GITHUB, STRIPE = "hooks-token-1f2e", "github-secret-3d4c", "stripe-secret-5b6a"
+SECRETS = {"github": GITHUB, "stripe": STRIPE}
 
 
 @contextmanager
@@ -76,7 +77,7 @@ def gateway(
 
 
 def made(copy: int | str = 1) -> list[delivery.Delivery]:
-    return delivery.deliveries("20260506-0210", TOKEN, GITHUB, STRIPE, copy=copy)
+    return delivery.deliveries("20260506-0210", TOKEN, SECRETS, copy=copy)
 
 
 def both(primary: httpx.Client, canary: httpx.Client) -> pd.DataFrame:
@@ -112,7 +113,7 @@ def test_idempotency_keys_depend_on_run_fixture_and_copy_alone():
     keys = [d.idempotency_key for d in made()]
     assert keys == [d.idempotency_key for d in made()]
     assert len({*keys, *(d.idempotency_key for d in made(copy=2))}) == 10
-    other_run = delivery.deliveries("another", TOKEN, GITHUB, STRIPE)
+    other_run = delivery.deliveries("another", TOKEN, SECRETS)
     assert not set(keys) & {d.idempotency_key for d in other_run}
 
 
@@ -121,7 +122,7 @@ def test_a_healthy_pair_passes_and_the_table_says_what_ran_how_often():
         first = webhooks.replay(canary, made(), "canary")
         again = webhooks.replay(canary, made(), "canary")
         sides = both(primary, canary)
-        forged = webhooks.replay(canary, delivery.forged("20260506-0210", TOKEN), "canary")
+        forged = webhooks.replay(canary, delivery.forged("20260506-0210", TOKEN, SECRETS), "canary")
     assert list(first.columns) == webhooks.COLUMNS
     assert (first["status"] == 200).all() and (first["duration_ms"] > 0).all()
     checks = webhooks.judge_replay(first, again, sides)
@@ -175,7 +176,7 @@ def test_a_refusing_gateway_fails_first_and_leaves_the_rest_open():
     with gateway() as primary, gateway(status=503) as canary:
         first, again = (webhooks.replay(canary, made(), "canary") for _ in range(2))
         checks = webhooks.judge_replay(first, again, both(primary, canary))
-        forged = webhooks.replay(canary, delivery.forged("run", "wrong-token"), "canary")
+        forged = webhooks.replay(canary, delivery.forged("run", "wrong-token", SECRETS), "canary")
     assert [c.answer for c in checks] == [Answer.FAIL, Answer.INCONCLUSIVE, Answer.INCONCLUSIVE]
     assert checks[0].reason == "0 of 5 deliveries were answered 2xx with a run id; 5 × 503 Service Unavailable"
     assert set(forged["status"]) == {401}
@@ -184,7 +185,7 @@ def test_a_refusing_gateway_fails_first_and_leaves_the_rest_open():
 @pytest.mark.parametrize(("known", "answer"), [(True, Answer.FAIL), (False, Answer.PASS), (None, Answer.INCONCLUSIVE)])
 def test_accepted_forgeries_are_judged_by_what_is_known_of_the_gateway(known: bool | None, answer: Answer):
     with gateway(verifies=False) as canary:
-        frame = webhooks.replay(canary, delivery.forged("run", TOKEN), "canary")
+        frame = webhooks.replay(canary, delivery.forged("run", TOKEN, SECRETS), "canary")
     check = webhooks.judge_forged(frame, known)
     assert check.answer is answer
     assert check.reason.startswith("5 of 5 forged deliveries were accepted")
@@ -192,7 +193,7 @@ def test_accepted_forgeries_are_judged_by_what_is_known_of_the_gateway(known: bo
 
 def test_a_forgery_that_met_a_full_queue_proves_nothing():
     with gateway(verifies=False, status=503) as canary:
-        frame = webhooks.replay(canary, delivery.forged("run", TOKEN), "canary")
+        frame = webhooks.replay(canary, delivery.forged("run", TOKEN, SECRETS), "canary")
     assert webhooks.judge_forged(frame, True).answer is Answer.INCONCLUSIVE
 
 
@@ -216,8 +217,17 @@ def test_secrets_are_in_no_repr_frame_or_exception():
         frame = webhooks.replay(canary, made(), "canary")
     shown = repr(made()) + frame.to_csv()
     with pytest.raises(PlanError) as caught:
-        delivery.deliveries("run", TOKEN + "\n", GITHUB, "")
+        delivery.deliveries("run", TOKEN + "\n", {"github": GITHUB, "stripe": ""})
     shown += str(caught.value)
     assert "hooks_token" in str(caught.value) and "stripe_secret" in str(caught.value)
     for secret in (TOKEN, GITHUB, STRIPE):
         assert secret not in shown
+
+
+def test_a_gateway_without_signed_hooks_gets_an_agent_hook_and_a_wrong_token() -> None:
+    (plain,) = delivery.deliveries("run", TOKEN, {})
+    assert (plain.path, plain.headers["Authorization"]) == ("/hooks/agent", f"Bearer {TOKEN}")
+    assert plain.idempotency_key == delivery.deliveries("run", TOKEN, {})[0].idempotency_key
+    assert {sent.provider for sent in delivery.deliveries("run", TOKEN, {"stripe": STRIPE})} == {"stripe"}
+    (forged,) = delivery.forged("run", TOKEN, ())
+    assert TOKEN not in str(forged.headers), "nothing is signed there, so the token is what must be refused"

@@ -21,13 +21,19 @@ class GatewayKind(StrEnum):
     OPENCLAW = "openclaw"
 
 
+class LayoutKind(StrEnum):
+    TIDY = "tidy"
+    STOCK = "stock"
+
+
 Gateway = Annotated[GatewayKind, typer.Option(help="the stand-in, or OpenClaw itself")]
+Layout = Annotated[LayoutKind, typer.Option(help="laid out for two gateways, or as OpenClaw's installer leaves a Mac")]
 
 
-@lab.command("up", epilog=example("rollout lab up", "rollout lab up --gateway openclaw"))
-def lab_up(gateway: Gateway = GatewayKind.STANDIN) -> None:
+@lab.command("up", epilog=example("rollout lab up", "rollout lab up --layout stock --gateway openclaw"))
+def lab_up(gateway: Gateway = GatewayKind.STANDIN, layout: Layout = LayoutKind.TIDY) -> None:
     """Start the practice Mac; quick and quiet when it runs already."""
-    _practice_mac(gateway).up()
+    _practice_mac(gateway, layout).up()
 
 
 @lab.command("down", epilog=example("rollout lab down"))
@@ -63,6 +69,7 @@ def lab_traffic(
 def lab_demo(
     fault: Annotated[str | None, typer.Option(help="inject this fault where it bites")] = None,
     gateway: Gateway = GatewayKind.STANDIN,
+    layout: Layout = LayoutKind.TIDY,
     keep: Annotated[bool, typer.Option("--keep", help="leave the practice Mac up")] = False,
     and_back: Annotated[bool, typer.Option("--and-back", help="roll back at the end, too")] = False,
 ) -> None:
@@ -72,11 +79,11 @@ def lab_demo(
     SHARED.start()
     from runbook_lib.lab.demo import run_demo
 
-    mac = _practice_mac(gateway)
-    raise typer.Exit(run_demo(mac.layout.root, gateway.value, fault, say, keep, and_back).exit_code)
+    mac = _practice_mac(gateway, layout)
+    raise typer.Exit(run_demo(mac, fault, say, keep, and_back).exit_code)
 
 
-def _practice_mac(gateway: GatewayKind = GatewayKind.STANDIN) -> Any:
+def _practice_mac(gateway: GatewayKind = GatewayKind.STANDIN, layout: LayoutKind = LayoutKind.TIDY) -> Any:
     from runbook_lib.lab.mac import PracticeMac
 
-    return PracticeMac(reading.project_root() / LAB, gateway.value, say)
+    return PracticeMac(reading.project_root() / LAB, gateway.value, say, layout=layout.value)

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
+import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
+from secrets import token_hex
 
 from runbook_lib.errors import PlanError
 
 FORGED = "forged"
+AGENT_MESSAGE = "This is a rollout's smoke test. Answer with the word ok and do nothing else."
 _NAMESPACE = uuid.UUID("6b0e4b52-6d0a-5c52-9b64-0f3d1f6c2a11")
 
 
@@ -33,37 +35,50 @@ class Delivery:
     headers: Mapping[str, str] = field(repr=False)
 
 
-def deliveries(
-    run_id: str, hooks_token: str, github_secret: str, stripe_secret: str, copy: int | str = 1
-) -> list[Delivery]:
-    """Every recorded webhook, signed now, with an idempotency key made from run, fixture and copy alone.
+def deliveries(run_id: str, hooks_token: str, secrets: Mapping[str, str], copy: int | str = 1) -> list[Delivery]:
+    """The recorded webhooks of the providers that `secrets` has (github, stripe), signed now, with an idempotency key
+    made from run, fixture and copy alone; a plain /hooks/agent where it has none.
 
     Another `copy` is another delivery of the same body. Raises PlanError when a secret cannot be sent as a
     header; the message names it and never holds its value.
     """
-    refuse_unsendable(hooks_token=hooks_token, github_secret=github_secret, stripe_secret=stripe_secret)
+    refuse_unsendable(hooks_token=hooks_token, **{f"{name}_secret": secret for name, secret in secrets.items()})
+    if not secrets:
+        return [_agent(run_id, hooks_token, copy)]
     made = []
     for file in sorted((files("runbook_lib") / "fixtures").iterdir(), key=lambda file: file.name):
         if not file.name.endswith(".json"):
             continue
         provider, _, event = file.name.removesuffix(".json").partition(".")
+        if provider not in secrets:
+            continue
         body = file.read_bytes()
         key = str(uuid.uuid5(_NAMESPACE, f"{run_id}/{provider}.{event}/{copy}"))
-        signed = github_headers(body, event, key, github_secret) if provider == "github" else None
+        secret = secrets[provider]
+        signed = github_headers(body, event, key, secret) if provider == "github" else None
         headers = {
             "Authorization": f"Bearer {hooks_token}",
             "Content-Type": "application/json",
             "Idempotency-Key": key,
-            **(signed or stripe_headers(body, stripe_secret, int(time.time()))),
+            **(signed or stripe_headers(body, secret, int(time.time()))),
         }
         name = f"{provider} {event}" + (f" ({copy})" if str(copy) != "1" else "")
         made.append(Delivery(name, provider, event, f"/hooks/{provider}", key, body, headers))
     return made
 
 
-def forged(run_id: str, hooks_token: str) -> list[Delivery]:
-    """Every recorded webhook with the right token and a signature nobody's secret made."""
-    return deliveries(run_id, hooks_token, secrets.token_hex(), secrets.token_hex(), copy=FORGED)
+def forged(run_id: str, hooks_token: str, providers: Iterable[str]) -> list[Delivery]:
+    """The same webhooks with the right token and a signature nobody's secret made; a wrong token where none signs."""
+    made_up = {provider: token_hex() for provider in providers}
+    return deliveries(run_id, hooks_token if made_up else token_hex(), made_up, copy=FORGED)
+
+
+def _agent(run_id: str, hooks_token: str, copy: int | str) -> Delivery:
+    key = str(uuid.uuid5(_NAMESPACE, f"{run_id}/openclaw.agent/{copy}"))
+    body = json.dumps({"message": AGENT_MESSAGE, "name": "rollout smoke", "deliver": False}).encode()
+    headers = {"Authorization": f"Bearer {hooks_token}", "Content-Type": "application/json", "Idempotency-Key": key}
+    name = "openclaw agent" + (f" ({copy})" if str(copy) != "1" else "")
+    return Delivery(name, "openclaw", "agent", "/hooks/agent", key, body, headers)
 
 
 def github_headers(body: bytes, event: str, delivery_id: str, secret: str) -> dict[str, str]:

@@ -7,13 +7,12 @@ import time
 import httpx
 import pandas as pd
 
-from runbook_lib.gateway.delivery import Delivery, refuse_unsendable
+from runbook_lib.gateway.delivery import AGENT_MESSAGE, Delivery, refuse_unsendable
 from runbook_lib.gateway.openclaw import AGENT
 from runbook_lib.verdict import Answer, Check, Hop, passed_if
 
 COLUMNS = ["delivery", "provider", "event", "gateway", "status", "run_id", "duration_ms", "error", "wake"]
 AGENT_COLUMNS = ["gateway", "status", "run_id", "completion", "duration_ms", "error"]
-AGENT_MESSAGE = "This is a rollout's smoke test. Answer with the word ok and do nothing else."
 REFUSALS = (400, 401, 403)
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from runbook_lib.audit.verify import verify
 from runbook_lib.checklist.order import STEPS
 from runbook_lib.lab import faults, traffic
-from runbook_lib.lab.kinds import Name
 from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.mac.mac import Mac
 from runbook_lib.nginx.asking import probe_pulse
@@ -24,14 +22,11 @@ TRAFFIC_LIMIT_S = 1200.0
 Say = Callable[[str], None]
 
 
-def run_demo(
-    root: Path, gateway: Name, fault: str | None, say: Say, keep: bool = False, and_back: bool = False
-) -> Outcome:
+def run_demo(mac: PracticeMac, fault: str | None, say: Say, keep: bool = False, and_back: bool = False) -> Outcome:
     """Roll a canary out on a fresh practice Mac; `fault` is injected before the step where it bites.
 
     `and_back` rolls the promoted canary back at the end, without traffic: primary restarts on the way.
     """
-    mac = PracticeMac(root, gateway, say)
     mac.down()
     if (old := Run.current("lab")) and not old.is_closed:
         old.close("the practice Mac was taken down")

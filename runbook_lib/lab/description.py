@@ -6,16 +6,21 @@ from typing import Any
 
 import yaml
 
-from runbook_lib.lab import gateway, web
+from runbook_lib.lab import gateway, stock, web
 from runbook_lib.lab.kinds import Kind
 from runbook_lib.lab.layout import CANARY_LABEL, NGINX_LABEL, PRIMARY_LABEL, Layout, launchd_domain, write
 from runbook_lib.lab.ports import Ports
 
+WEBHOOK_SECRETS = {
+    "hooks_token": "OPENCLAW_HOOKS_TOKEN",
+    "github_secret": "STANDIN_GITHUB_SECRET",
+    "stripe_secret": "STANDIN_STRIPE_SECRET",
+}
 CLIENT = "203.0.113.9"  # RFC 5737: an address for documentation; nginx's realip makes the probe come from there
 
 
 def describe(layout: Layout, ports: Ports, kind: Kind) -> None:
-    references = gateway.secret_references(layout)
+    references = (stock if layout.is_stock else gateway).secret_references(layout)
     canary = references["canary"]
     described: dict[str, Any] = {
         "host": {
@@ -34,18 +39,22 @@ def describe(layout: Layout, ports: Ports, kind: Kind) -> None:
             "longest_model_round_trip_s": 20,
             "ready_timeout_s": kind.ready_s,
         },
-        "primary": _gateway(layout, "primary", PRIMARY_LABEL, ports.primary, references["primary"]),
+        "primary": {
+            **_gateway(layout, "primary", PRIMARY_LABEL, ports.primary, references["primary"]),
+            "log_file": str(layout.gateway_log.with_name("gateway.log")),
+        },
         "canary": _gateway(layout, "canary", CANARY_LABEL, ports.canary, canary),
         "nginx": {
             "binary": str(layout.nginx_binary),
             "conf": str(layout.nginx_etc / "nginx.conf"),
-            "server_file": str(layout.nginx_etc / "servers/openclaw.conf"),
+            "server_file": str(layout.nginx_server_file),
             "managed_dir": str(layout.nginx_etc / "openclaw-rollout"),
             "error_log": str(layout.nginx_log / "error.log"),
             "pid_file": str(layout.nginx_pid),
             "log_dir": str(layout.nginx_log),
             "label": NGINX_LABEL,
-            "plist": str(layout.plist(NGINX_LABEL)),
+            "launchd_domain": layout.nginx_domain,
+            "plist": str(layout.nginx_plist),
             "sudo": False,
             "public_url": f"https://localhost:{ports.https}",
             "ca_file": str(layout.nginx_etc / "tls/ca.pem"),
@@ -54,11 +63,7 @@ def describe(layout: Layout, ports: Ports, kind: Kind) -> None:
             "probe_headers": {"X-Practice-Client": CLIENT},
             "proxy_read_timeout_s": web.READ_TIMEOUT_S,
         },
-        "webhooks": {
-            "hooks_token": canary["OPENCLAW_HOOKS_TOKEN"],
-            "github_secret": canary["STANDIN_GITHUB_SECRET"],
-            "stripe_secret": canary["STANDIN_STRIPE_SECRET"],
-        },
+        "webhooks": {name: canary[secret] for name, secret in WEBHOOK_SECRETS.items() if secret in canary},
         "thresholds": dict(kind.thresholds),
         "incident": {
             "notify": f"file:{layout.staging / 'incident.env'}#INCIDENT_URL",

@@ -161,11 +161,13 @@ class Launchd:
         return 0, f"\tdisabled services = {{\n{rows}\t}}\n", ""
 
     def load_agents(self) -> None:
-        """At login launchd loads what lies in LaunchAgents; here when it comes up again after being ended."""
-        for path in sorted(self.layout.launch_agents.glob("*.plist")):
-            spec = definition(path)
-            if spec and spec["Label"] not in self._disabled():
-                self._load(self.domains[0], path, spec)
+        """At boot launchd loads LaunchDaemons, at login LaunchAgents; here when it comes up after being ended."""
+        daemons = self.layout.mac / "Library/LaunchDaemons"
+        for folder, domain in ((daemons, "system"), (self.layout.launch_agents, self.domains[0])):
+            for path in sorted(folder.glob("*.plist")) if domain in self.domains else []:
+                spec = definition(path)
+                if spec and spec["Label"] not in self._disabled():
+                    self._load(domain, path, spec)
 
     async def leave(self) -> None:
         """The Mac goes down: every job is asked to end, and killed after two seconds."""

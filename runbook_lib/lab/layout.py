@@ -7,12 +7,14 @@ import pwd
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from runbook_lib.errors import RunbookError
 
 CANARY_LABEL = "ai.openclaw.canary"
 PRIMARY_LABEL = "ai.openclaw.gateway"
 NGINX_LABEL = "homebrew.mxcl.nginx"
+LayoutName = Literal["tidy", "stock"]
 
 
 class LabError(RunbookError):
@@ -33,6 +35,7 @@ class Layout:
     """
 
     root: Path
+    is_stock = False
 
     def __post_init__(self) -> None:
         if any(character.isspace() or character in "'\"\\#$;{}" for character in str(self.root)):
@@ -104,6 +107,10 @@ class Layout:
         return self.brew / "etc/nginx"
 
     @property
+    def nginx_server_file(self) -> Path:
+        return self.nginx_etc / "servers/openclaw.conf"
+
+    @property
     def nginx_log(self) -> Path:
         return self.brew / "var/log/nginx"
 
@@ -124,6 +131,19 @@ class Layout:
     def plist(self, label: str) -> Path:
         return self.launch_agents / f"{label}.plist"
 
+    @property
+    def nginx_domain(self) -> str:
+        return launchd_domain()
+
+    @property
+    def nginx_plist(self) -> Path:
+        return self.plist(NGINX_LABEL)
+
+    @property
+    def gateway_log(self) -> Path:
+        """Where primary's standard error goes."""
+        return self.state_dir("primary") / "logs/gateway.stderr.log"
+
     def mac_environment(self) -> dict[str, str]:
         """What a command finds in a non-interactive SSH session on a Mac: no Homebrew on the PATH."""
         return {
@@ -134,6 +154,46 @@ class Layout:
             "SHELL": "/bin/zsh",
             "TMPDIR": f"{self.tmp}/",
         }
+
+
+class StockLayout(Layout):
+    """As OpenClaw's docs and Homebrew leave a Mac: nothing was laid out for a second gateway.
+
+    mac/
+      opt/homebrew/lib/node_modules/          openclaw, and other packages of the same Node
+      Users/openclaw/.openclaw/               state, openclaw.json with its tokens, service-env
+      Users/openclaw/Library/Logs/openclaw/   gateway.log
+      Library/LaunchDaemons/                  nginx, where root started it
+    """
+
+    is_stock = True
+
+    def state_dir(self, name: str) -> Path:
+        return self.home / {"primary": ".openclaw", "canary": ".openclaw-canary"}[name]
+
+    def prefix(self, name: str) -> Path:
+        return self.brew / "lib" if name == "primary" else super().prefix(name)
+
+    @property
+    def nginx_domain(self) -> str:
+        return "system" if os.getuid() == 0 else launchd_domain()
+
+    @property
+    def nginx_plist(self) -> Path:
+        if self.nginx_domain == "system":
+            return self.mac / "Library/LaunchDaemons" / f"{NGINX_LABEL}.plist"
+        return super().nginx_plist
+
+    @property
+    def nginx_server_file(self) -> Path:
+        return self.nginx_etc / "servers/gateway.conf"
+
+    @property
+    def gateway_log(self) -> Path:
+        return self.home / "Library/Logs/openclaw/gateway.log"
+
+
+LAYOUTS: dict[LayoutName, type[Layout]] = {"tidy": Layout, "stock": StockLayout}
 
 
 def user() -> str:

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.lab import gateway, npm, ports, processes, sshd, web
+from runbook_lib.lab import gateway, npm, ports, processes, sshd, stock, web
 from runbook_lib.lab.description import describe
 from runbook_lib.lab.kinds import KINDS, Kind, Name
-from runbook_lib.lab.layout import NGINX_LABEL, PRIMARY_LABEL, LabError, Layout, launchd_domain
+from runbook_lib.lab.layout import LAYOUTS, NGINX_LABEL, PRIMARY_LABEL, LabError, Layout, LayoutName, launchd_domain
 
 Say = Callable[[str], None]
 
@@ -38,13 +38,24 @@ class PracticeMac:
     """
 
     def __init__(
-        self, root: Path | str = ".lab", gateway: Name = "standin", say: Say = say_on_stdout, version: str = ""
+        self,
+        root: Path | str = ".lab",
+        gateway: Name = "standin",
+        say: Say = say_on_stdout,
+        version: str = "",
+        layout: LayoutName = "tidy",
     ) -> None:
         """`version` is what primary runs; empty means the one its kind is pinned to."""
-        self.layout = Layout(Path(root).resolve())
+        self.root, self.asked_layout = Path(root).resolve(), layout
         self.asked = KINDS[gateway]
         self.say = say
         self.version = version or self.asked.version
+
+    @property
+    def layout(self) -> Layout:
+        """Where everything lies: as it was built, or as asked while there is none."""
+        name: LayoutName = self._notes().get("layout", self.asked_layout)
+        return LAYOUTS[name](self.root)
 
     @property
     def kind(self) -> Kind:
@@ -73,6 +84,8 @@ class PracticeMac:
         with self._locked():
             if self.kind != self.asked:
                 raise LabError(f"the practice Mac has {self.kind.name} gateways; run `rollout lab down` first")
+            if self.layout.is_stock != LAYOUTS[self.asked_layout].is_stock:
+                raise LabError(f"the practice Mac was not built as {self.asked_layout}; run `rollout lab down` first")
             if self.is_up():
                 return
             started_at_s = time.monotonic()
@@ -113,7 +126,7 @@ class PracticeMac:
         notes = self._notes()
         found, listener = ports.claim(notes.get("base_port"))
         with listener:
-            self._note(base_port=found.base, gateway=self.asked.name)
+            self._note(base_port=found.base, gateway=self.asked.name, layout=self.asked_layout)
             pages = self.layout.run / "pages.jsonl"
             words = ["-m", "runbook_lib.lab.outside", str(self.layout.registry), str(pages), str(self.layout.thinking)]
             processes.start(self.layout.run, "outside", [sys.executable, *words], pass_fd=listener.fileno())
@@ -127,10 +140,13 @@ class PracticeMac:
             npm.pack_standin(self.layout, kind)
         self.say(f"practice Mac: npm install {kind.package}@{self.version} for the primary gateway")
         npm.install(self.layout, self.layout.prefix("primary"), kind, self.version)
+        if self.layout.is_stock:
+            stock.make_neighbours(self.layout)
 
     def _services(self) -> None:
         layout = self.layout
-        for folder in (layout.launch_agents, layout.tmp, layout.home / "rollout", layout.mac / "var/lib"):
+        theirs = [] if layout.is_stock else [layout.home / "rollout", layout.mac / "var/lib"]
+        for folder in (layout.launch_agents, layout.tmp, *theirs):
             folder.mkdir(parents=True, exist_ok=True)
         sshd.make(layout, self.ports.ssh)
         if not processes.find(layout.run, sshd.NAME):
@@ -148,25 +164,28 @@ class PracticeMac:
 
     def _nginx(self) -> None:
         self.say(f"practice Mac: nginx on https://localhost:{self.ports.https}")
-        web.make(self.layout, self.ports.https, self.ports.primary)
-        self._bootstrap(NGINX_LABEL)
+        web.make(self.layout, self.ports)
+        self._bootstrap(NGINX_LABEL, self.layout.nginx_domain, self.layout.nginx_plist)
 
     def _primary(self) -> None:
         self.say(f"practice Mac: primary gateway on 127.0.0.1:{self.ports.primary}")
-        gateway.make_secrets(self.layout, f"json://127.0.0.1:{self.ports.outside}/notify")
-        gateway.make_primary(self.layout, self.ports.primary, self.kind, self.ports.outside)
-        self._bootstrap(PRIMARY_LABEL)
+        incident_url = f"json://127.0.0.1:{self.ports.outside}/notify"
+        if self.layout.is_stock:
+            stock.make_primary(self.layout, self.ports.primary, self.kind, self.ports.outside, incident_url)
+        else:
+            gateway.make_secrets(self.layout, incident_url)
+            gateway.make_primary(self.layout, self.ports.primary, self.kind, self.ports.outside)
+        self._bootstrap(PRIMARY_LABEL, launchd_domain(), self.layout.plist(PRIMARY_LABEL))
         ready = f"http://127.0.0.1:{self.ports.primary}/readyz"
-        log = self.layout.state_dir("primary") / "logs/gateway.stderr.log"
-        _until("the primary gateway", self.kind.ready_s, lambda: _answers(ready), log)
+        _until("the primary gateway", self.kind.ready_s, lambda: _answers(ready), self.layout.gateway_log)
         _until("nginx", SERVICES_S, self.layout.nginx_pid.exists, self.layout.nginx_log / "error.log")
 
-    def _bootstrap(self, label: str) -> None:
-        target = f"{launchd_domain()}/{label}"
+    def _bootstrap(self, label: str, domain: str, plist: Path) -> None:
+        target = f"{domain}/{label}"
         if self.launchctl("print", target).returncode == 0:
             self.launchctl("kickstart", target)
             return
-        done = self.launchctl("bootstrap", launchd_domain(), str(self.layout.plist(label)))
+        done = self.launchctl("bootstrap", domain, str(plist))
         if done.returncode:
             raise LabError(f"launchctl bootstrap of {label}: {done.stderr.strip()}")
 
@@ -175,11 +194,11 @@ class PracticeMac:
         return subprocess.run([str(self.layout.bin / "launchctl"), *words], capture_output=True, text=True, timeout=60)
 
     def _notes(self) -> dict[str, Any]:
-        path = self.layout.run / "lab.json"
+        path = self.root / "run/lab.json"
         return json.loads(path.read_text()) if path.is_file() else {}
 
     def _note(self, **values: object) -> None:
-        (self.layout.run / "lab.json").write_text(json.dumps(values))
+        (self.root / "run/lab.json").write_text(json.dumps(values))
 
     def _strangers(self) -> list[str]:
         root = self.layout.root

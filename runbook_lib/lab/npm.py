@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -32,15 +33,27 @@ def make_commands(layout: Layout) -> None:
     node = layout.node_bin / "node"
     node.parent.mkdir(parents=True, exist_ok=True)
     if not node.exists():
-        node.symlink_to(wheel / "bin/node")
+        _place(wheel / "bin/node", node, layout.is_stock)
     cli = wheel / "lib/node_modules/npm/bin/npm-cli.js"
     text = f'#!/bin/sh\nPATH="{node.parent}:$PATH" exec "{node}" "{cli}" "$@"\n'
     write(layout.node_bin / "npm", text, 0o755)
 
 
+def _place(binary: Path, node: Path, is_stock: bool) -> None:
+    """A stock Mac's services name the path that Node itself tells: it must be its own file, no link to another."""
+    if not is_stock:
+        node.symlink_to(binary)
+        return
+    try:
+        node.hardlink_to(binary)
+    except OSError:  # another file system
+        shutil.copy2(binary, node)
+
+
 def make_user_config(layout: Layout, registry: str | None) -> None:
     """The Mac user's own ~/.npmrc. With no registry of ours, npm's cache answers before the network does."""
     lines = [f"cache={layout.cache}/npm", "audit=false", "fund=false", "update-notifier=false"]
+    lines += [f"prefix={layout.brew}"] if layout.is_stock else []
     lines += [f"registry={registry}"] if registry else ["prefer-offline=true", *_certificates()]
     write(layout.home / ".npmrc", "\n".join(lines) + "\n", 0o600)
 
@@ -61,16 +74,17 @@ def pack_standin(layout: Layout, kind: Kind) -> None:
 
 
 def install(layout: Layout, prefix: Path, kind: Kind, version: str) -> None:
-    """`npm install --save-exact` into a prefix, as the runbook does for the canary; what is fetched, is kept."""
+    """`npm install --save-exact` into a prefix, or `npm install -g` on a stock Mac; what is fetched, is kept."""
     package = kind.package
     if _installed(prefix, package) == version:
         return
-    kept = layout.cache / f"{package}-{version}"
+    kept = layout.cache / f"{package}-{version}{'-global' * layout.is_stock}"
     if _installed(kept, package) == version:
         _copy(kept, prefix)
         return
     prefix.mkdir(parents=True, exist_ok=True)
-    words = [str(layout.node_bin / "npm"), "install", "--prefix", str(prefix), "--save-exact", f"{package}@{version}"]
+    how = ["-g"] if layout.is_stock else ["--prefix", str(prefix), "--save-exact"]
+    words = [str(layout.node_bin / "npm"), "install", *how, f"{package}@{version}"]
     environment = layout.mac_environment()
     if not kind.is_packed_here:  # the host's own npm settings may name a mirror or a proxy
         environment = {**os.environ, "NPM_CONFIG_GLOBALCONFIG": str(layout.home / ".npmrc")}

@@ -17,7 +17,7 @@ UNAVAILABLE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # no IPv6 here, as in m
 
 @dataclass(frozen=True)
 class Ports:
-    """base+0 the claim: channel and registry | +1 ssh | +2 nginx | +3 probe | +10 primary | +150 canary"""
+    """base+0 channel, registry | +1 ssh | +2 nginx | +3 probe | +4 another site | +10 primary | +150 canary"""
 
     base: int
 
@@ -38,6 +38,10 @@ class Ports:
         return self.base + 3
 
     @property
+    def neighbour(self) -> int:
+        return self.base + 4
+
+    @property
     def primary(self) -> int:
         return self.base + 10
 
@@ -46,7 +50,7 @@ class Ports:
         return self.base + 150
 
     def all(self) -> tuple[int, ...]:
-        return (self.outside, self.ssh, self.https, self.probe, self.primary, self.canary)
+        return (self.outside, self.ssh, self.https, self.probe, self.neighbour, self.primary, self.canary)
 
 
 def claim(base: int | None = None) -> tuple[Ports, socket.socket]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
+import operator
 import signal
 import ssl
 import sys
@@ -22,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import json5
 import yaml
 
 from runbook_lib.lab import processes
@@ -173,7 +176,11 @@ def _ok(statuses: Counter[str]) -> int:
 
 
 def _secret(reference: str) -> str:
-    path, _, name = reference.removeprefix("file:").partition("#")
+    kind, _, rest = reference.partition(":")
+    path, _, name = rest.partition("#")
+    if kind == "json":
+        found = functools.reduce(operator.getitem, name.split("."), json5.loads(Path(path).read_text(encoding="utf-8")))
+        return str(found)
     for line in Path(path).read_text(encoding="utf-8").splitlines():
         if line.startswith(f"export {name}="):
             return line.partition("=")[2].strip("'")
@@ -188,8 +195,9 @@ async def send(layout: Layout, rate: float | None, for_s: float, out: Path) -> d
     address, secrets = mac["nginx"]["public_url"].removeprefix("https://"), mac["primary"]["secrets"]
     names = ("OPENCLAW_HOOKS_TOKEN", "STANDIN_GITHUB_SECRET", "STANDIN_STRIPE_SECRET")
     kind = next(kind for kind in KINDS.values() if kind.package == mac["runtime"]["package"])
-    hooks_token, github, stripe = (_secret(secrets[name]) for name in names)
-    provider = Provider(address, hooks_token, github, stripe, kind.mix)
+    hooks_token, github, stripe = (_secret(secrets[name]) if name in secrets else "" for name in names)
+    mix = {name: share for name, share in kind.mix.items() if github or name not in ("github", "stripe")}
+    provider = Provider(address, hooks_token, github, stripe, mix)
     tls = ssl.create_default_context(cafile=mac["nginx"]["ca_file"])
     tls.check_hostname = False  # we connect to 127.0.0.1 and say localhost; the CA is what is verified
     traffic = Traffic(provider, int(address.partition(":")[2]), tls, out)

@@ -1,19 +1,23 @@
 """Secrets: references in the parameters, values only in memory.
 
-`env:NAME` and `keyring:NAME` are on the operator's machine, `file:/path#NAME` is a line of a 0600 file on the Mac.
+`env:NAME` and `keyring:NAME` are on the operator's machine. On the Mac, `file:/path#NAME` is a line of a 0600 file and
+`json:/path#a.b` a value in a JSON5 file, such as `gateway.auth.token` of openclaw.json.
 """
 
 from __future__ import annotations
 
+import functools
 import html
 import json
+import operator
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote, quote_plus
 
+import json5
 import keyring
 import keyring.errors
 
@@ -55,7 +59,7 @@ class Vault:
     def resolve_all(self, references: Iterable[str]) -> None:
         """Resolve what can be resolved, with one question to the Mac for all its files; the rest is `unknown`."""
         wanted = sorted({reference for reference in references if reference not in self._known})
-        on_mac = [reference for reference in wanted if reference.startswith("file:")]
+        on_mac = [reference for reference in wanted if reference.startswith(("file:", "json:"))]
         for reference, value in self._read_together(on_mac).items():
             self._known[reference] = Secret(reference, value)
         self.unknown = [reference for reference in on_mac if reference not in self._known]
@@ -99,11 +103,11 @@ class Vault:
         except CommandFailed as error:
             said = error.output.strip() or f"exit {error.exit_status}"
             raise PlanError("secrets", [f"{reference} cannot be read on the Mac: {said}"]) from None
-        return parse_env(content.decode(errors="replace")).get(key, "")
+        return _parser(reference)(content.decode(errors="replace"), key)
 
     def _read_together(self, references: list[str]) -> dict[str, str]:
         """The values of `file:` references that are there, in one round trip; none where the Mac cannot be asked."""
-        named = {reference: reference.removeprefix("file:").partition("#") for reference in references}
+        named = {reference: reference.partition(":")[2].partition("#") for reference in references}
         paths, mark = sorted({path for path, _, _ in named.values()}), secrets.token_hex(16)
         if self._host is None or not paths:
             return {}
@@ -111,8 +115,8 @@ class Vault:
             told = self._host.run(script("ask_env_files.sh"), mark, *paths).stdout.split(f"{mark}\n")[1:]
         except HostError:
             return {}
-        files = {path: parse_env(text) for path, text in zip(paths, told, strict=True)}
-        return {reference: value for reference, (path, _, key) in named.items() if (value := files[path].get(key))}
+        files = dict(zip(paths, told, strict=True))
+        return {ref: value for ref, (path, _, key) in named.items() if (value := _parser(ref)(files[path], key))}
 
     def _from_keyring(self, name: str) -> str:
         try:
@@ -120,6 +124,19 @@ class Vault:
         except keyring.errors.KeyringError as error:
             said = f"this machine's keyring does not answer ({type(error).__name__}: {error})"
             raise PlanError("secrets", [f"keyring:{name}: {said}; unlock it, or use env:NAME"]) from None
+
+
+def _parser(reference: str) -> Callable[[str, str], str]:
+    return json_value if reference.startswith("json:") else lambda text, name: parse_env(text).get(name, "")
+
+
+def json_value(text: str, where: str) -> str:
+    """The text at `a.b` in a JSON5 file; empty where there is none, or only the name of a variable (`${NAME}`)."""
+    try:
+        found = functools.reduce(operator.getitem, where.split("."), json5.loads(text))
+    except (ValueError, KeyError, TypeError, IndexError):
+        return ""
+    return found if isinstance(found, str) and not found.startswith("${") else ""
 
 
 def parse_env(text: str) -> dict[str, str]:

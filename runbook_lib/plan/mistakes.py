@@ -12,7 +12,9 @@ from pydantic import BaseModel
 from runbook_lib.plan.models import Plan, Section, Where, is_section
 from runbook_lib.plan.yaml_file import Lines
 
-REFERENCE = "write a reference: env:NAME, keyring:NAME or file:/path/on/the/mac#NAME"
+REFERENCE = (
+    "write a reference: env:NAME, keyring:NAME, file:/path/on/the/mac#NAME or json:/path/on/the/mac/openclaw.json#a.b"
+)
 SECRET_KEYS = {"secrets", "hooks_token", "github_secret", "stripe_secret", "notify", "url", "probe_headers"}
 LOOKS_SECRET = re.compile(
     r"(sk|pk|rk|gh[a-z]|github_pat|xox[a-z]|whsec|AKIA|eyJ)[-_A-Za-z0-9]{6,}|-----BEGIN|://[^/]*@"
@@ -121,7 +123,7 @@ def without_secrets(sentences: list[str], values: Any) -> list[str]:
 
 
 def _may_be_secret(text: str, where: Where) -> bool:
-    if re.match(r"(env|keyring):[^\s]+$|file:/", text):
+    if re.match(r"(env|keyring):[^\s]+$|(file|json):/", text):
         return False
     return bool(len(text) >= 4 and set(where) & SECRET_KEYS or LOOKS_SECRET.search(text))
 

@@ -29,8 +29,12 @@ Seconds = Annotated[float, Field(gt=0)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 SecretRef = Annotated[
     str,
-    StringConstraints(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|keyring:[^\s]+|file:/[^#\s]+#[A-Za-z_][A-Za-z0-9_]*)$"),
+    StringConstraints(
+        pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|keyring:[^\s]+|file:/[^#\s]+#[A-Za-z_][A-Za-z0-9_]*"
+        r"|json:/[^#\s]+#[A-Za-z0-9_-]+(\.[A-Za-z0-9_:-]+)*)$"
+    ),
 ]
+Domain = Annotated[str, StringConstraints(pattern=r"^(system|(gui|user)/\d+)$")]
 NginxVariable = Annotated[str, StringConstraints(pattern=r"^\$[a-z_][a-z0-9_]*$")]
 UrlPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._~/-]*$")]
 Severity = Literal["info", "success", "warning", "failure"]
@@ -66,7 +70,7 @@ class RuntimeSection(Section):
     node: MacPath
     npm: MacPath
     canary_version: Annotated[str, StringConstraints(pattern=r"^\d[\w.+-]*$")] | None = None
-    launchd_domain: Annotated[str, StringConstraints(pattern=r"^(system|(gui|user)/\d+)$")]
+    launchd_domain: Domain
     browser_control: bool = False
     longest_model_round_trip_s: Seconds
     ready_timeout_s: Seconds = 60
@@ -111,6 +115,7 @@ class NginxSection(Section):
     log_dir: MacPath
     label: Name
     plist: MacPath
+    launchd_domain: Domain | None = None
     sudo: bool = False
     public_url: Annotated[str, StringConstraints(pattern=r"^https://[^/\s@]+$")]
     ca_file: str | None = None
@@ -133,10 +138,16 @@ class WebhooksSection(Section):
     """What deliveries carry: the token both gateways accept, staging's signing secrets, the split key."""
 
     hooks_token: SecretRef
-    github_secret: SecretRef
-    stripe_secret: SecretRef
+    github_secret: SecretRef | None = None
+    stripe_secret: SecretRef | None = None
     split_keys: Annotated[list[NginxVariable], Field(min_length=1)]
     pinned_paths: list[UrlPath] = []
+
+    @property
+    def signing_secrets(self) -> dict[str, str]:
+        """Provider to reference, for the providers whose hooks this gateway has."""
+        both = {"github": self.github_secret, "stripe": self.stripe_secret}
+        return {provider: reference for provider, reference in both.items() if reference}
 
 
 class TrafficSection(Section):
@@ -259,9 +270,14 @@ class Plan(Section):
         return {gateway.address: name for name, gateway in self.gateways.items()}
 
     @property
+    def nginx_domain(self) -> str:
+        """launchd's domain for nginx's job: the gateways' own, unless the plan says another."""
+        return self.nginx.launchd_domain or self.runtime.launchd_domain
+
+    @property
     def shared_references(self) -> set[str]:
         """The secrets both gateways need alike, since a delivery may reach either."""
-        return {self.webhooks.hooks_token, self.webhooks.github_secret, self.webhooks.stripe_secret}
+        return {self.webhooks.hooks_token, *self.webhooks.signing_secrets.values()}
 
     @property
     def secret_references(self) -> set[str]:

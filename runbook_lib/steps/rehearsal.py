@@ -30,7 +30,7 @@ ANSWERS_WITHIN_S = 15
 
 def propose_stop(mac: Mac) -> Proposal:
     """Stop nginx, with a timer on the Mac that starts it again if nobody does."""
-    section, domain = mac.plan.nginx, mac.plan.runtime.launchd_domain
+    section, domain = mac.plan.nginx, mac.plan.nginx_domain
     return Proposal(
         "stop nginx on purpose",
         script("stop_job.sh")
@@ -47,7 +47,7 @@ def propose_stop(mac: Mac) -> Proposal:
 
 def propose_start(mac: Mac) -> Proposal:
     """Start nginx again; proven when the public address answers."""
-    section, domain = mac.plan.nginx, mac.plan.runtime.launchd_domain
+    section, domain = mac.plan.nginx, mac.plan.nginx_domain
     return Proposal(
         "start nginx again",
         script("start_job.sh"),

@@ -12,16 +12,17 @@ from runbook_lib.verdict import Check
 
 
 def deliveries(mac: Mac, copy: str) -> list[Delivery]:
-    """Every recorded webhook, signed; the same `copy` of the same run has the same idempotency keys."""
+    """Every recorded webhook whose hook this gateway has, signed; the same `copy` of a run has the same keys."""
     section = mac.plan.webhooks
-    secrets = (section.hooks_token, section.github_secret, section.stripe_secret)
-    hooks_token, github_secret, stripe_secret = (mac.vault.resolve(reference).value for reference in secrets)
-    return delivery.deliveries(mac.ledger.run, hooks_token, github_secret, stripe_secret, copy)
+    secrets = {name: mac.vault.resolve(reference).value for name, reference in section.signing_secrets.items()}
+    return delivery.deliveries(mac.ledger.run, mac.vault.resolve(section.hooks_token).value, secrets, copy)
 
 
 def forged(mac: Mac, copy: str) -> list[Delivery]:
     """The same webhooks with signatures nobody's secret made."""
-    return delivery.forged(f"{mac.ledger.run}-{copy}", mac.vault.resolve(mac.plan.webhooks.hooks_token).value)
+    section = mac.plan.webhooks
+    hooks_token = mac.vault.resolve(section.hooks_token).value
+    return delivery.forged(f"{mac.ledger.run}-{copy}", hooks_token, section.signing_secrets)
 
 
 def together(*answers: pd.DataFrame) -> pd.DataFrame:
@@ -31,7 +32,8 @@ def together(*answers: pd.DataFrame) -> pd.DataFrame:
 
 def judge_forged(plan: Plan, answers: pd.DataFrame) -> list[Check]:
     """Is a forged signature refused, where this gateway is known to verify signatures?"""
-    return [webhooks.judge_forged(answers, openclaw.verifies_signatures(plan))]
+    verifies = openclaw.verifies_signatures(plan) if plan.webhooks.signing_secrets else True  # the token, then
+    return [webhooks.judge_forged(answers, verifies)]
 
 
 def run_agent(mac: Mac, name: str = "canary") -> pd.DataFrame:

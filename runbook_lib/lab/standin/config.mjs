@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
+import * as json5 from './json5.mjs';
 
 const KNOWN = {
   '<root>': [
@@ -65,13 +66,33 @@ export function load(env) {
     return { ...result, missing: true };
   }
   try {
-    result.config = substitute(JSON.parse(source), env, result.warnings);
+    result.config = substitute(included(json5.parse(source), path.dirname(file)), env, result.warnings);
   } catch (error) {
     result.issues.push({ path: '<root>', message: `JSON5 parse failed: ${error.name}: ${error.message}` });
     return result;
   }
   result.issues.push(...wrongTypes(result.config), ...unknownKeys(result.config));
   return result;
+}
+
+// `$include` names files beside this one; what stands beside it in the same object wins.
+function included(value, folder) {
+  if (Array.isArray(value)) return value.map((one) => included(one, folder));
+  if (!value || typeof value !== 'object') return value;
+  const { $include: names = [], ...own } = value;
+  const read = (name) => {
+    const file = path.resolve(folder, name);
+    return included(json5.parse(readFileSync(file, 'utf8')), path.dirname(file));
+  };
+  const mine = Object.fromEntries(Object.entries(own).map(([key, one]) => [key, included(one, folder)]));
+  return [].concat(names).map(read).concat(mine).reduce(merged);
+}
+
+function merged(below, above) {
+  if (![below, above].every((value) => value && typeof value === 'object' && !Array.isArray(value))) return above;
+  const both = { ...below };
+  for (const [key, value] of Object.entries(above)) both[key] = key in below ? merged(below[key], value) : value;
+  return both;
 }
 
 // A missing name stays in the value as it was written and only warns: the real gateway starts like that too.

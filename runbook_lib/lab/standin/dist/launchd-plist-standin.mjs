@@ -4,8 +4,9 @@ const POLICY = {
   StandardInPath: '/dev/null',
 };
 
-export function buildLaunchAgentPlist({ label, programArguments, stdoutPath, stderrPath }) {
-  const entries = { Label: label, ...POLICY, ProgramArguments: programArguments };
+export function buildLaunchAgentPlist({ label, programArguments, workingDirectory, stdoutPath, stderrPath }) {
+  const folder = workingDirectory && { WorkingDirectory: workingDirectory };
+  const entries = { Label: label, ...POLICY, ProgramArguments: programArguments, ...folder };
   const paths = { StandardOutPath: stdoutPath, StandardErrorPath: stderrPath };
   const body = Object.entries({ ...entries, ...paths }).map(([key, value]) => `<key>${key}</key>\n${xml(value)}`);
   return `<?xml version="1.0" encoding="UTF-8"?>\n<plist version="1.0">\n<dict>\n${body.join('\n')}\n</dict>\n</plist>\n`;

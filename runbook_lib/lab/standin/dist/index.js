@@ -1,0 +1,2 @@
+// What the service runs; the command line is the same.
+import '../openclaw.mjs';
