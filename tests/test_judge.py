@@ -214,27 +214,65 @@ def test_rss_ignores_one_spike_and_wants_samples() -> None:
 # who is at fault
 
 
-def test_a_bad_hour_of_the_host_does_not_blame_the_canary() -> None:
+def test_while_both_gateways_are_bad_nothing_is_said_of_the_canary() -> None:
     rng = random.Random(2)
     lines = [line.replace("\t200\t", "\t502\t") if rng.random() < 0.06 else line for line in mixed(rate=200)]
-    errors = named(judged(lines).checks, "canary 5xx")
-    assert errors.answer is FAIL and errors.hop is Hop.HOST
-    assert "both gateways" in errors.reason
+    verdict = judged(lines)
+    errors, of_primary = (named(verdict.checks, f"{gateway} 5xx") for gateway in ("canary", "primary"))
+    assert errors.answer is INCONCLUSIVE and errors.hop is Hop.HOST
+    assert "until now, and the canary is no better or worse" in errors.reason
+    assert of_primary.answer is FAIL and of_primary.hop is Hop.HOST, "a whole window of it, so somebody has to look"
+    longer = judged(lines, LAB.model_copy(update={"error_window_s": 60}))
+    assert named(longer.checks, "primary 5xx").answer is INCONCLUSIVE
+    assert not drains(verdict)
 
 
-@pytest.mark.parametrize("plain", [(), PLAIN])
-@pytest.mark.parametrize(("bad", "hop"), [(("canary", "primary"), Hop.HOST), (("canary",), Hop.CANARY)])
-def test_it_is_the_bad_minutes_that_are_compared(bad: tuple[str, ...], hop: Hop, plain: tuple[str, ...]) -> None:
-    """After a good day a bad quarter of an hour does not show in primary's total."""
+def day(*bad: str, last_of_them: int = 0) -> LogCounts:
+    """A day at 100 requests a tick; in a quarter of an hour of it a tenth of the `bad` gateways' attempts fail."""
     counts = LogCounts(900)
     ticks = 1_778_025_600 // counts.tick_s + np.arange(24 * 3600 // counts.tick_s)
     for gateway, rate in (("primary", 90), ("canary", 10)):
-        late = ticks[-60:] if gateway in bad else ticks[:0]
+        late = ticks[-60 - last_of_them : len(ticks) - last_of_them] if gateway in bad else ticks[:0]
         for what in ("requests", "attempts"):
             counts.ticks.add(("r1", gateway, what), ticks, np.full(len(ticks), rate))
         counts.ticks.add(("r1", gateway, "attempts_5xx"), late, np.full(len(late), rate // 10))
-    check = named(judge_windows(counts, Thresholds.model_validate({"plain_rules": plain})).checks, "canary 5xx")
-    assert (check.answer, check.hop) == (FAIL, hop), check.reason
+    return counts
+
+
+@pytest.mark.parametrize("plain", [(), PLAIN])
+def test_a_quarter_of_an_hour_in_which_both_are_bad_is_the_hosts_and_left_out(plain: tuple[str, ...]) -> None:
+    """It counts neither for nor against the canary, nor against primary; the reason says which minutes they were."""
+    checks = judge_windows(day("canary", "primary", last_of_them=60), Thresholds(plain_rules=plain)).checks
+    for name in ("canary 5xx", "primary 5xx", "canary taken over"):
+        assert named(checks, name).answer in (PASS, INCONCLUSIVE if name == "canary taken over" else PASS)
+    reason = named(checks, "canary 5xx").reason
+    assert "15 min in which both gateways were bad, from 06 May 23:30:00 UTC, are the host's" in reason
+
+
+@pytest.mark.parametrize(("bad", "name"), [("canary", "canary 5xx"), ("primary", "primary 5xx")])
+@pytest.mark.parametrize("plain", [(), PLAIN])
+def test_it_is_the_bad_minutes_that_are_compared(bad: str, name: str, plain: tuple[str, ...]) -> None:
+    """After a good day a bad quarter of an hour does not show in the total; who alone is bad in it has failed."""
+    checks = judge_windows(day(bad), Thresholds(plain_rules=plain)).checks
+    assert [c.name for c in checks if c.answer is FAIL] == [name]
+    check = named(checks, name)
+    assert bad in check.hop
+    if bad == "canary" and not plain:
+        assert "certainly worse than 0 of" in check.reason
+
+
+def test_a_canary_over_the_threshold_with_a_primary_as_bad_is_not_drained() -> None:
+    """Both at 1 % for two days: over for certain, and nothing that tells one from the other."""
+    rng, counts = np.random.default_rng(3), LogCounts(900)
+    ticks = 1_778_025_600 // counts.tick_s + np.arange(2 * 86_400 // counts.tick_s)
+    for gateway, rate in (("primary", 45), ("canary", 5)):
+        for what in ("requests", "attempts"):
+            counts.ticks.add(("r1", gateway, what), ticks, np.full(len(ticks), rate))
+        errors = rng.binomial(rate, 0.01, len(ticks))
+        counts.ticks.add(("r1", gateway, "attempts_5xx"), ticks[errors > 0], errors[errors > 0])
+    verdict = judge_windows(counts, Thresholds())
+    assert named(verdict.checks, "canary 5xx").answer is INCONCLUSIVE
+    assert not drains(verdict)
 
 
 def test_only_the_canary_bad_says_fix_the_canary() -> None:

@@ -24,13 +24,14 @@ import numpy as np
 
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.names import GATEWAYS
+from runbook_lib.judging.beside import find_beside
 from runbook_lib.judging.blame import GATEWAY_HOP, Probe, blame
+from runbook_lib.judging.host import FAIL_TIMEOUT_S, HostMinutes
 from runbook_lib.judging.latency import judge_connect, judge_header
-from runbook_lib.judging.ratios import RatioRule, Series, is_over, judge_ratio, over_stretch, percent
+from runbook_lib.judging.ratios import RatioRule, Series, is_over, judge_ratio, minutes, percent
 from runbook_lib.judging.reloads import judge_reload
 from runbook_lib.judging.share import arrived, judge_share
 from runbook_lib.plan.thresholds import Thresholds
-from runbook_lib.statistics import interval
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
 
 __all__ = [
@@ -92,18 +93,23 @@ def judge_windows(
     canary, primary = (Series.of(counts, [g], "attempts_5xx", "attempts") for g in ("canary", "primary"))
     taken_over = Series.of(counts, ["canary"], "taken_over", "requests")
     own = Series.of(counts, GATEWAYS, "own_5xx", "requests")
-    errors = judge_ratio(CANARY_ERRORS, canary, Hop.CANARY, thresholds)
-    no_better = errors.answer is Answer.FAIL and _no_better(canary, primary, thresholds)
+    host = HostMinutes.of(canary, primary, thresholds)
+    found, left_out = find_beside(canary, primary, host, thresholds), host.text()
+    errors = judge_ratio(CANARY_ERRORS, host.without(canary), Hop.CANARY, thresholds, found, left_out)
+    of_primary = judge_ratio(PRIMARY_ERRORS, host.without(primary), Hop.PRIMARY, thresholds, None, left_out)
+    now = host.now(primary)
+    if now.trials_count:
+        errors, of_primary = _while_both_are_bad(errors, of_primary, now, thresholds)
     connects = [judge_connect(counts, g, GATEWAY_HOP[g], thresholds) for g in ("canary", "primary")]
     if all(check.answer is Answer.FAIL for check in connects):
         connects = [replace(check, hop=Hop.HOST) for check in connects]
     checks += [
-        _blamed(errors, no_better, probes),
-        judge_ratio(TAKEN_OVER, taken_over, Hop.CANARY, thresholds),
-        judge_ratio(PRIMARY_ERRORS, primary, Hop.PRIMARY, thresholds),
+        _blamed(errors, probes),
+        judge_ratio(TAKEN_OVER, host.without(taken_over, FAIL_TIMEOUT_S), Hop.CANARY, thresholds),
+        of_primary,
         judge_ratio(OWN_ERRORS, own, Hop.NGINX, thresholds),
         *connects,
-        _blamed(judge_header(counts, thresholds), False, probes),
+        _blamed(judge_header(counts, thresholds), probes),
     ]
     if asked_pct is not None:
         checks.append(judge_share(counts, asked_pct))
@@ -146,25 +152,29 @@ def _traffic(canary_count: int, total_count: int, thresholds: Thresholds) -> Che
     return Check("canary traffic", answer, text + tail, Hop.CANARY, canary_count, needed, "", canary_count, remedy)
 
 
-def _no_better(canary: Series, primary: Series, thresholds: Thresholds) -> bool:
-    """Whether primary is over the threshold in the canary's bad minutes too, as far as can be told."""
-    if not len(canary.ticks):
-        return False
-    canary = over_stretch(canary, thresholds)
-    same = primary.between(int(canary.ticks[0]), int(canary.ticks[-1]))
-    if not is_over(same.events_count, same.trials_count, thresholds.error_ratio_pct):
-        return False
-    confidence = thresholds.confidence_pct / 100
-    low = interval(canary.events_count, canary.trials_count, confidence)[0]
-    high = interval(same.events_count, same.trials_count, confidence)[1]
-    return bool(low <= high)
+def _while_both_are_bad(errors: Check, of_primary: Check, now: Series, thresholds: Thresholds) -> tuple[Check, Check]:
+    """Both checks while the host's bad minutes last: nothing is said of the canary, and after a whole window of the
+    article's rule somebody has to look.
+    """
+    remedy = "look at the host; the canary is judged again by what comes when primary is well"
+    text = (
+        f"{now.text(PRIMARY_ERRORS.noun)} for {minutes(now.elapsed_s)} until now, and the canary is no better or worse"
+    )
+    if errors.answer is not Answer.FAIL:
+        reason = f"{errors.name}: {text}"
+        errors = replace(errors, answer=Answer.INCONCLUSIVE, hop=Hop.HOST, reason=reason, remedy=remedy)
+    if of_primary.answer is not Answer.FAIL:
+        answer = Answer.FAIL if now.elapsed_s >= thresholds.error_window_s else Answer.INCONCLUSIVE
+        reason = f"{of_primary.name}: {text}; {minutes(thresholds.error_window_s)} of it are a failure"
+        of_primary = replace(of_primary, answer=answer, hop=Hop.HOST, reason=reason, remedy=remedy)
+    return errors, of_primary
 
 
-def _blamed(check: Check, others_too: bool, probes: Sequence[Probe]) -> Check:
+def _blamed(check: Check, probes: Sequence[Probe]) -> Check:
     """A failed check of the canary with the hop that is at fault, and the evidence for it."""
     if check.answer is not Answer.FAIL:
         return check
-    hop, evidence = blame("canary", others_too, probes)
+    hop, evidence = blame("canary", False, probes)
     remedy = check.remedy if hop is Hop.CANARY else f"look at the {hop.value} first; the canary may be sound"
     return replace(check, hop=hop, reason=f"{check.reason}; {evidence}", remedy=remedy)
 

@@ -12,7 +12,7 @@ import numpy as np
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.fields import Ints
 from runbook_lib.plan.thresholds import Rule, Thresholds
-from runbook_lib.statistics import Excess, excess, interval, starts_of
+from runbook_lib.statistics import Bets, Excess, excess, interval, starts_of
 from runbook_lib.verdict import PLAIN, Answer, Check, Hop
 
 
@@ -110,6 +110,12 @@ class RatioRule:
     rule: Rule = "error_ratio"
 
 
+def bets_of(thresholds: Thresholds) -> Bets:
+    """The bets about the share of 5xx."""
+    shares = (thresholds.error_ratio_pct, thresholds.healthy_error_ratio_pct, thresholds.confidence_pct)
+    return Bets.of(*(share / 100 for share in shares))
+
+
 def watch(series: Series, thresholds: Thresholds) -> Excess:
     """The stretch that is certainly over the error ratio, if there is one; see statistics.excess."""
     recent = series.last(thresholds.error_window_s)
@@ -126,21 +132,37 @@ def watch(series: Series, thresholds: Thresholds) -> Excess:
     )
 
 
-def over_stretch(series: Series, thresholds: Thresholds) -> Series:
-    """The stretch that makes judge_ratio fail: the certain one, or the worst window of the plain rule."""
-    if "error_ratio" in thresholds.plain_rules:
-        return series.worst(thresholds.error_window_s)
-    found = watch(series, thresholds)
-    return series if found.certain_at is None else certain_stretch(series, found)
-
-
-def certain_stretch(series: Series, found: Excess) -> Series:
+def certain_stretch(series: Series, since: int, certain_at: int) -> Series:
     """From where the excess began to where it became certain."""
-    return series.between(int(series.ticks[found.since]), int(series.ticks[found.certain_at]))
+    return series.between(int(series.ticks[since]), int(series.ticks[certain_at]))
 
 
-def judge_ratio(rule: RatioRule, series: Series, hop: Hop, thresholds: Thresholds) -> Check:
-    """One rule over the whole log: fail, inconclusive or pass, by itself."""
+@dataclass(frozen=True)
+class Found:
+    """Where a series was over the error ratio for certain: its stretch (None: nowhere), what it was compared with, and
+    how many more requests it takes to be certain from now on."""
+
+    stretch: Series | None
+    requests_left: float
+    compared: str = ""
+
+
+def find(series: Series, thresholds: Thresholds) -> Found:
+    """A series by itself."""
+    found = watch(series, thresholds)
+    if found.certain_at is None:
+        return Found(None, found.requests_left)
+    return Found(certain_stretch(series, found.since, found.certain_at), 0.0)
+
+
+def judge_ratio(
+    rule: RatioRule, series: Series, hop: Hop, thresholds: Thresholds, found: Found | None = None, left_out: str = ""
+) -> Check:
+    """One rule over the whole log: fail, inconclusive or pass.
+
+    `found` is what makes it certain, the series by itself if it is not given. `left_out` says what was left out of
+    the series beforehand.
+    """
     limit = f"{thresholds.error_ratio_pct:g} %"
     window_s = thresholds.error_window_s
     enough = series.trials_count >= thresholds.min_requests_count
@@ -148,23 +170,11 @@ def judge_ratio(rule: RatioRule, series: Series, hop: Hop, thresholds: Threshold
     def check(answer: Answer, of: Series, reason: str) -> Check:
         measured = 100 * of.events_count / of.trials_count if of.trials_count else None
         remedy = "" if answer is Answer.PASS else rule.remedy
-        return Check(
-            rule.name,
-            answer,
-            f"{rule.name}: {reason}",
-            hop,
-            measured,
-            thresholds.error_ratio_pct,
-            "%",
-            of.trials_count,
-            remedy,
-        )
+        text, n = f"{rule.name}: {reason}{left_out}", of.trials_count
+        return Check(rule.name, answer, text, hop, measured, thresholds.error_ratio_pct, "%", n, remedy)
 
-    if not series.trials_count:
-        return check(Answer.INCONCLUSIVE, series, f"no {rule.noun}, so nothing to judge")
-    recent = series.last(window_s)
-    if rule.rule in thresholds.plain_rules:
-        worst = over_stretch(series, thresholds)
+    if rule.rule in thresholds.plain_rules and series.trials_count:
+        worst = series.worst(window_s)
         over = is_over(worst.events_count, worst.trials_count, thresholds.error_ratio_pct)
         answer = Answer.FAIL if over else Answer.PASS if enough else Answer.INCONCLUSIVE
         compared = "over" if over else "not over"
@@ -173,16 +183,19 @@ def judge_ratio(rule: RatioRule, series: Series, hop: Hop, thresholds: Threshold
             worst,
             f"{worst.text(rule.noun)} in the worst {minutes(window_s)}, {compared} {limit} {PLAIN}",
         )
-    found = watch(series, thresholds)
-    if found.certain_at is not None:
-        stretch = certain_stretch(series, found)
-        decided_at = clock(int(stretch.ticks[-1]) + 1, series.tick_s)
+    found = found or find(series, thresholds)
+    if found.stretch is not None:
+        stretch = found.stretch
+        decided_at = clock(int(stretch.ticks[-1]) + 1, stretch.tick_s)
         return check(
             Answer.FAIL,
             stretch,
-            f"{stretch.text(rule.noun)}, certainly over {limit} ({bounds(stretch, thresholds)}) at {decided_at}, "
-            f"{minutes(stretch.elapsed_s)} after it began",
+            f"{stretch.text(rule.noun)}, certainly over {limit} ({bounds(stretch, thresholds)}){found.compared} "
+            f"at {decided_at}, {minutes(stretch.elapsed_s)} after it began",
         )
+    if not series.trials_count:
+        return check(Answer.INCONCLUSIVE, series, f"no {rule.noun}, so nothing to judge")
+    recent = series.last(window_s)
     for part, when in ((recent, f" in the last {minutes(window_s)}"), (series, "")):
         if is_over(part.events_count, part.trials_count, thresholds.error_ratio_pct):
             seconds = found.requests_left / (recent.trials_count / max(recent.elapsed_s, 1))
@@ -194,7 +207,8 @@ def judge_ratio(rule: RatioRule, series: Series, hop: Hop, thresholds: Threshold
             return check(
                 Answer.INCONCLUSIVE,
                 part,
-                f"{part.text(rule.noun)}{when}, over {limit} but not for certain, n={part.trials_count}, {decided}",
+                f"{part.text(rule.noun)}{when}, over {limit} but not for certain{found.compared}, "
+                f"n={part.trials_count}, {decided}",
             )
     if not enough:
         few = f"fewer than the {thresholds.min_requests_count} needed"

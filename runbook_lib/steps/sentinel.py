@@ -7,18 +7,28 @@ change of nginx that nobody confirmed. What it did it writes down; collect.colle
 from __future__ import annotations
 
 import io
+import math
 import plistlib
+from collections.abc import Iterable
 
 import pandas as pd
 
 from runbook_lib.accesslog import LOG_FIELDS
+from runbook_lib.judging.pair import (
+    BLOCK_CANARY_COUNT,
+    BLOCK_COUNT,
+    LARGE_COUNT,
+    LARGE_SHARE,
+    ODDS,
+    PRIOR_LOOKS_RATIO,
+    RESET_ODDS,
+)
+from runbook_lib.judging.ratios import bets_of
 from runbook_lib.mac.lease import lease_file
 from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal, sh
 from runbook_lib.onmac import function, script
 from runbook_lib.plan.models import Plan
-from runbook_lib.plan.thresholds import Thresholds
-from runbook_lib.statistics import Bets
 
 SAMPLE_FIELDS = ["at", "gateway", "pid", "rss_kb", "cpu_pct", "ready_status", "ready_ms"]
 SAMPLE_FIELDS += ["backlog_jobs", "in_flight_count"]
@@ -103,8 +113,9 @@ def config(plan: Plan, run: str) -> str:
         f"domain={sh(plan.runtime.launchd_domain)}",
         *(f"{name}={sh(path)}" for name, path in _files(plan).items()),
         f"canary={sh(plan.canary.address)}",
+        f"primary={sh(plan.primary.address)}",
         f"columns='{' '.join(str(1 + LOG_FIELDS.index(f)) for f in ('upstream_addr', 'upstream_status'))}'",
-        *_test(plan.thresholds, plan.observation.sample_every_s),
+        *_test(plan),
     ]
     lines += [sh("gateway", n, g.label, str(g.port), g.env_file) for n, g in plan.gateways.items()]
     return "\n".join([*lines, ""])
@@ -121,21 +132,31 @@ def _files(plan: Plan) -> dict[str, str]:
     }
 
 
-def _test(thresholds: Thresholds, every_s: float) -> list[str]:
-    """The judge's test of the error ratio in numbers, for as many starts as an observation has samples.
+def _test(plan: Plan) -> list[str]:
+    """The judge's test (judging/pair.py) in numbers, for as many looks as an observation has: one before each sample.
 
     The sentinel never goes by the plain rule: nobody is there to look whether a point estimate means anything.
     """
-    shares = (thresholds.error_ratio_pct, thresholds.healthy_error_ratio_pct, thresholds.confidence_pct)
-    bets = Bets.of(*(share / 100 for share in shares))
+    thresholds, looks_count = plan.thresholds, looks_in(plan)
+    bets = bets_of(thresholds)
     columns = (bets.share, bets.gain, bets.loss, bets.gain_healthy, bets.loss_healthy)
+    limits = [bets.needed, bets.needed_of_stretch, looks_count, thresholds.healthy_error_ratio_pct / 100]
+    limits += [PRIOR_LOOKS_RATIO, RESET_ODDS, BLOCK_COUNT, BLOCK_CANARY_COUNT, LARGE_SHARE, LARGE_COUNT]
     return [
-        f"bets='{';'.join(' '.join(f'{number:.9g}' for number in row) for row in zip(*columns, strict=True))}'",
-        f"needed={bets.needed:.9g}",
-        f"needed_stretch={bets.needed_of_stretch:.9g}",
-        f"starts={thresholds.observation_s / every_s:.0f}",
+        f"bets={_rows(zip(*columns, strict=True))}",
+        f"odds={_rows((odds, math.log(share)) for odds, share in ODDS)}",
+        f"limits={_rows([limits])}",
         f"error_pct={thresholds.error_ratio_pct:g}",
     ]
+
+
+def looks_in(plan: Plan) -> float:
+    """How often the sentinel looks at the log in a whole observation, but for the time that its samples take."""
+    return plan.thresholds.observation_s / plan.observation.sample_every_s * len(plan.gateways)
+
+
+def _rows(rows: Iterable[Iterable[float]]) -> str:
+    return sh(";".join(" ".join(f"{number:.12g}" for number in row) for row in rows))
 
 
 def parse_events(content: bytes) -> pd.DataFrame:
