@@ -13,10 +13,11 @@ from runbook_lib.checklist.order import MANAGED_FROM, STEPS
 from runbook_lib.checklist.turn import run_for
 from runbook_lib.errors import PlanError, StepFailed, StepInconclusive, StepNotReady
 from runbook_lib.execution.redaction import guard_outputs
-from runbook_lib.mac.actions import apply, drain, release, try_switch
-from runbook_lib.mac.lease import propose_lease, propose_release
+from runbook_lib.mac.actions import apply, release, send
+from runbook_lib.mac.lease import is_short, propose_lease, propose_release
 from runbook_lib.mac.mac import Mac
-from runbook_lib.mac.proposal import Proposal
+from runbook_lib.mac.proposal import Proposal, Sending
+from runbook_lib.mac.switch import propose_drain
 from runbook_lib.nginx.asking import Pulse, probe_pulse, pulse_facts
 from runbook_lib.nginx.change import propose_weight
 from runbook_lib.plan import reading
@@ -26,15 +27,18 @@ from runbook_lib.records.evidence import Run
 from runbook_lib.show import report
 from runbook_lib.show.board import publish
 from runbook_lib.show.report import Shown
-from runbook_lib.steps.collect import collect_events
+from runbook_lib.steps.collect import collect_events, wait
 from runbook_lib.verdict import Answer, Check, Verdict
+
+EXECUTED = "nothing: what a gateway has executed stays executed"
 
 
 class Step:
     """An open step. Notebooks get it from open_step and only show, apply, conclude and pass the gate."""
 
-    def __init__(self, name: str, run: Run, mac: Mac, sealed: str = "") -> None:
+    def __init__(self, name: str, run: Run, mac: Mac, opened_seq: int, sealed: str = "") -> None:
         self.name, self.run, self.mac, self.plan = name, run, mac, mac.plan
+        self._opened_seq = opened_seq
         self.sealed = sealed
         """What was sealed when the step was opened: a step that the command did not run."""
         self._verdict: Verdict | None = None
@@ -70,33 +74,71 @@ class Step:
         self.keep_facts("pulse", pulse_facts(pulse))
         return pulse
 
-    def preview(self, *proposals: Proposal) -> Shown:
-        """What would be changed: the diffs, the commands, and how to undo each."""
-        parts = []
-        for proposal in proposals:
-            self.mac.ledger.append("proposed", proposal.what, undo=proposal.undo, **proposal.facts)
-            parts.append(
-                report.commands(
-                    [f"# {proposal.what}{_already(proposal)}", *proposal.commands, f"# undo: {proposal.undo}"]
-                )
-            )
-            parts += [
-                report.diff(self.mac.vault.redact(before), self.mac.vault.redact(after), path)
-                for path, (before, after) in proposal.files.items()
-                if before != after
-            ]
-        return report.together(*parts)
+    def preview(self, *changes: Proposal | Sending) -> Shown:
+        """What would be done, in order: the commands, the diffs, and how to undo each."""
+        return report.together(*(part for change in changes for part in self._previewed(change)))
+
+    def _previewed(self, change: Proposal | Sending) -> list[Shown]:
+        if isinstance(change, Sending):
+            self.mac.ledger.append("proposed", change.what, undo=EXECUTED, **change.facts)
+            return [report.commands([f"# {change.what}", f"POST {change.url}   # by SSH", f"# undo: {EXECUTED}"])]
+        self.mac.ledger.append("proposed", change.what, undo=change.undo, **change.facts)
+        pause = [f"sleep {change.after_s:g}"] if change.after_s else []
+        title, undo = f"# {change.what}{_already(change)}", f"# undo: {change.undo}"
+        diffs = [
+            report.diff(self.mac.vault.redact(before), self.mac.vault.redact(after), path)
+            for path, (before, after) in change.files.items()
+            if before != after
+        ]
+        return [report.commands([*pause, title, *change.commands, undo]), *diffs]
 
     def apply(self, *proposals: Proposal) -> list[dict[str, Any]]:
-        """Carry the proposals out and answer what their proofs found. Raises StepNotReady once the step is judged."""
-        if self._verdict is not None:
+        """Carry the proposals out, in order, and return what their proofs found.
+
+        Raises StepNotReady once the step is judged, and where the canary was drained since the step was opened and
+        would get traffic again.
+        """
+        found = []
+        for proposal in proposals:
+            self._refuse_late(gives_traffic=proposal.gives_traffic)
+            if proposal.after_s and not self.mac.dry_run:
+                wait(self.mac, proposal.after_s, self.stay)
+            found += apply(self.mac, proposal)
+        return found
+
+    def send(self, sending: Sending) -> pd.DataFrame:
+        """Send requests that a gateway executes, and return its answers. Raises StepNotReady once judged."""
+        self._refuse_late()
+        return send(self.mac, sending)
+
+    def stay(self) -> None:
+        """Keep the operator's lease while the step runs; when it dies, the sentinel drains the canary."""
+        for_s = self.plan.lease.attended_s
+        if is_short(self.mac.ledger, for_s):
+            self.apply(propose_lease(self.mac, for_s))
+
+    def drain(self, why: str) -> None:
+        """Every new request to primary, at once and without a reload."""
+        self.apply(propose_drain(self.plan, why))
+
+    def _refuse_late(self, gives_traffic: bool = False) -> None:
+        """The ledger decides: the verdict may be another process's, and so may the drain."""
+        since = [e for e in self.mac.ledger.events("verdict", "drained") if e["seq"] > self._opened_seq]
+        if self._verdict is not None or any(e["event"] == "verdict" and e["step"] == self.name for e in since):
             raise StepNotReady(
-                f"{self.name} is judged; nothing was done again. Run the notebook from its top to do the step anew"
+                f"{self.name} in {self.plan.region} is judged; nothing was done again. Run the notebook from its top "
+                "to do the step anew"
             )
-        return apply(self.mac, *proposals)
+        drains = [e for e in since if e["event"] == "drained"]
+        if gives_traffic and drains:
+            raise StepNotReady(
+                f"{self.name} in {self.plan.region}: the canary was drained since this step was opened "
+                f"({drains[-1]['detail']['why']}, at {drains[-1]['at'][:19]}); it gets no traffic from here. Find out "
+                "why, then run the notebook from its top"
+            )
 
     def conclude(self, *checks: Iterable[Check]) -> Shown:
-        """The verdict of all checks: recorded, and shown as a banner with the table of checks.
+        """The verdict of all checks: recorded, and shown as a banner with the table of checks. It ends the acting.
 
         A failed step that has our configuration in nginx drains the canary first, then sets its weight to zero. Any
         other is recorded when all that it implies for the Mac is done: whoever dies before that has said nothing.
@@ -120,24 +162,15 @@ class Step:
         self.mac.ledger.append("verdict", f"{self.name}: {verdict.answer}", **detail)
         if verdict.answer is Answer.FAIL:
             if self.name in STEPS[MANAGED_FROM:]:
-                self.withdraw("; ".join(verdict.reasons))
+                self._withdraw("; ".join(verdict.reasons))
             release(self.mac)
         return report.together(
             report.banner(verdict, f"{self.name} in {self.plan.region}"), report.checks_table(verdict)
         )
 
-    def try_switch(self) -> list[dict[str, Any]]:
-        """Prove that the drain file works, before any traffic depends on it."""
-        return try_switch(self.mac)
-
-    def drain(self, why: str) -> None:
-        """Every new request to primary, at once and without a reload."""
-        if not self.mac.dry_run:
-            drain(self.mac, why)
-
-    def withdraw(self, why: str) -> None:
+    def _withdraw(self, why: str) -> None:
         """Canary to zero: at once by the drain file, then in the configuration."""
-        drain(self.mac, why, "verdict")
+        apply(self.mac, propose_drain(self.plan, why, "verdict"))
         apply(self.mac, propose_weight(self.mac, 0))
 
     def gate(self) -> None:
@@ -179,13 +212,13 @@ def open_step(name: str, namespace: Mapping[str, Any]) -> Step:
     guard_outputs(mac.vault.redact)
     run = replace(run, redact=mac.vault.redact)
     sealed = _seal_before(run, mac)
-    ledger.append("step_opened", name, dry_run=dry_run, region=plan.region)
+    opened = ledger.append("step_opened", name, dry_run=dry_run, region=plan.region)
     if not dry_run:
         publish(run.directory)
     run.keep_facts(name, "plan", plan.model_dump(mode="json"))
     if name in STEPS[MANAGED_FROM + 1 :] and not dry_run and collect_events(mac, run):
         run_for(name, plan, again)  # the sentinel may have drained the canary since
-    return Step(name, run, mac, sealed)
+    return Step(name, run, mac, opened["seq"], sealed)
 
 
 def _plan_of(namespace: Mapping[str, Any]) -> Plan:

@@ -30,6 +30,7 @@ from runbook_lib.accesslog import LOG_FIELDS
 from runbook_lib.errors import ActionFailed
 from runbook_lib.gateway import webhooks
 from runbook_lib.gateway.openclaw import STATE_DATABASE
+from runbook_lib.mac import actions
 from runbook_lib.mac.actions import apply
 from runbook_lib.mac.mac import Mac
 from runbook_lib.nginx.asking import probe_pulse
@@ -140,7 +141,7 @@ def test_launchd_is_told_what_the_installer_of_that_version_would_tell_it(rollou
 
 
 def test_an_agent_hook_completes_without_any_outside_network(rollout: Rollout) -> None:
-    check = webhooks.judge_agent(smoke.run_agent(rollout.mac))
+    check = webhooks.judge_agent(actions.send(rollout.mac, smoke.propose_agent(rollout.mac)))
     assert check.answer is Answer.PASS, check.reason
 
 

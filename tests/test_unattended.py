@@ -22,10 +22,11 @@ from own_nginx import free_ports
 from runbook_lib.errors import ActionFailed, HostError, HostLocked, PlanError
 from runbook_lib.lab import traffic
 from runbook_lib.lab.mac import PracticeMac
-from runbook_lib.mac.actions import apply, drain, release, undrain, unlock
+from runbook_lib.mac.actions import apply, release, unlock
 from runbook_lib.mac.lease import held_until, propose_lease, propose_release
 from runbook_lib.mac.lock import probe_lock
 from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.switch import propose_drain, propose_undrain
 from runbook_lib.nginx.asking import probe_pulse
 from runbook_lib.nginx.change import propose_weight
 from runbook_lib.records.evidence import Run
@@ -58,7 +59,7 @@ def mac(canary: PracticeMac, tmp_path: Path) -> Iterator[Mac]:
         apply(mac, prepare_tools(mac), propose_sentinel(mac), propose_weight(mac, 50))
         yield mac
         apply(mac, propose_removal(mac))  # first: it would drain once more for a lease that has lapsed
-        undrain(mac, "the test is over")
+        apply(mac, propose_undrain(mac.plan, "the test is over"))
         release(mac)
 
 
@@ -144,7 +145,7 @@ def test_a_drain_by_hand_is_on_the_page_and_needs_no_sound_ledger(mac: Mac, proj
     assert drain_now("lab", "p95 doubled").startswith("lab: drained; new requests go to primary")
     page = project / "outputs/lab" / mac.ledger.run / "index.html"
     assert "p95 doubled" in page.read_text(encoding="utf-8")
-    undrain(mac, "and once more")
+    apply(mac, propose_undrain(mac.plan, "and once more"))
     sound = mac.ledger.path.read_bytes()
     mac.ledger.path.write_bytes(sound.replace(b"intent", b"intend", 1))
     try:
@@ -260,10 +261,10 @@ def test_drained_within_a_second_under_load(mac: Mac, canary: PracticeMac) -> No
     traffic.start(canary.layout, 100, 240)
     try:
         for _ in range(50):
-            undrain(mac, "again")
+            apply(mac, propose_undrain(mac.plan, "again"))
             until(lambda: last_canary_s(log) > time.time() - 1)
             started_at_s = time.time()
-            drain(mac, "by hand")
+            apply(mac, propose_drain(mac.plan, "by hand"))
             time.sleep(0.5)
             late_s.append(max(0.0, last_canary_s(log) - started_at_s))
     finally:
@@ -303,7 +304,7 @@ def test_a_runner_killed_at_any_moment_leaves_a_canary_that_is_drained(mac: Mac,
     took_s = []
     for _ in range(20):
         apply(mac, propose_lease(mac, 60))  # or the sentinel drains for the lapsed one before it is held again
-        undrain(mac, "again")
+        apply(mac, propose_undrain(mac.plan, "again"))
         release(mac)
         with runner(mac, canary) as process:
             assert not drained(mac), "what is measured below has not happened yet"
@@ -340,9 +341,9 @@ def test_a_second_operator_is_refused_until_the_first_lets_go(mac: Mac, canary: 
             ):
                 apply(mac, propose_weight(mac, 60))
             assert probe_pulse(mac).weight_pct == 50
-            drain(mac, "a drain waits for nobody")
+            apply(mac, propose_drain(mac.plan, "a drain waits for nobody"))
             assert drained(mac)
-            undrain(mac, "go on")
+            apply(mac, propose_undrain(mac.plan, "go on"))
         finally:
             process.kill()
     apply(mac, propose_weight(mac, 60))

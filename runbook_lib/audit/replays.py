@@ -54,10 +54,9 @@ def _smoke(kept: Kept) -> Replayed:
 
 def _raise(kept: Kept) -> Replayed:
     weights = [event for event in kept.before if event["event"] == "weight"]
-    revision = str(kept.last("weight")["detail"]["revision"])
-    counts = kept.counts()
-    before, after = (counts.select(revision=name) for name in (climb.dark_revision(weights), revision))
-    return {RECOMPUTED: climb.judge(kept.plan, climb.Raised(float(revision[1:7]), before, after))}
+    raised, counts = kept.last("weight")["detail"], kept.counts()
+    before, after = (counts.select(revision=name) for name in (climb.dark_revision(weights), raised["revision"]))
+    return {RECOMPUTED: climb.judge(kept.plan, climb.Raised(float(raised["weight_pct"]), before, after))}
 
 
 def _observe(kept: Kept) -> Replayed:

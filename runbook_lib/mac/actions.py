@@ -1,4 +1,4 @@
-"""The only module that changes the Mac: every proposal is recorded, carried out, proven and recorded again."""
+"""The only module that changes the Mac, or makes a gateway work: all is recorded, carried out, proven."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import pandas as pd
+
 from runbook_lib.errors import ActionFailed, HostLocked
 from runbook_lib.mac import lock
 from runbook_lib.mac.mac import Mac
-from runbook_lib.mac.proposal import Proposal, sh
+from runbook_lib.mac.proposal import Proposal, Sending
 from runbook_lib.onmac import script
-from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import write_whole
 from runbook_lib.records.ledger import Change
 from runbook_lib.ssh.host import Completed
 
-UNLOCK, DRAIN = "let go of this Mac", "drain the canary"
-PULL, PUT_BACK = ': >"$1" && [ -e "$1" ]', 'rm -f "$1" && [ ! -e "$1" ]'
+UNLOCK = "let go of this Mac"
+TOLD = {"drained": "every new request goes to primary", "undrained": "the canary has its share back"}
 
 
 def apply(mac: Mac, *proposals: Proposal) -> list[dict[str, Any]]:
@@ -39,6 +40,8 @@ def _apply_one(mac: Mac, proposal: Proposal) -> dict[str, Any]:
         if not mac.dry_run:
             _record_weight(mac, proposal)
         return {}
+    if proposal.told_before:
+        mac.ledger.append(proposal.told_before, TOLD[proposal.told_before], **proposal.facts)
     with mac.ledger.change(proposal.what, undo=proposal.undo, hashes=_hashes(proposal), **proposal.facts) as change:
         _keep_texts(mac, proposal, change.seq)
         done = _carry_out(mac, proposal)
@@ -58,6 +61,8 @@ def _apply_one(mac: Mac, proposal: Proposal) -> dict[str, Any]:
         change.verified(**facts)
         if proposal.confirmation:
             _confirm(mac, proposal, change)
+    if proposal.told_after:
+        mac.ledger.append(proposal.told_after, TOLD[proposal.told_after], **proposal.facts)
     _record_weight(mac, proposal)
     return facts
 
@@ -106,56 +111,16 @@ def _record_weight(mac: Mac, proposal: Proposal) -> None:
         mac.ledger.append("weight", f"the canary's weight is {proposal.facts['weight_pct']:g} %", **proposal.facts)
 
 
-def drain(mac: Mac, why: str, cause: str = "hand") -> None:
-    """Send every new request to primary at once, by the drain file: no reload, no notebook, from every state.
+def send(mac: Mac, sending: Sending) -> pd.DataFrame:
+    """Send requests that a gateway executes, once they are in the ledger; the answers as `sending` has them.
 
-    `cause` is one of hand, verdict and death; the sentinel's own are lease, errors and unconfirmed.
+    A dry run sends nothing and returns no row.
     """
-    mac.ledger.append("drained", "every new request goes to primary", why=why, cause=cause)
-    _switch(mac, DRAIN, PULL, why, "drained")
-
-
-def drain_by_hand(plan: Plan) -> str:
-    """The same as a person types it, where nothing can be recorded."""
-    return f"ssh -F {plan.host.ssh_config} {plan.host.alias} {sh(_typed(PULL, plan))}"
-
-
-def undrain(mac: Mac, why: str) -> None:
-    """Give the canary its share back."""
-    _switch(mac, "end the drain", PUT_BACK, why, "open")
-    mac.ledger.append("undrained", "the canary has its share back", why=why)
-
-
-def try_switch(mac: Mac) -> list[dict[str, Any]]:
-    """Pull the kill switch and put it back while the weight is 0, proven by what nginx's own worker says of it."""
-    return [
-        _switch(mac, "try the kill switch", PULL, "step 4", "drained"),
-        _switch(mac, "put the kill switch back", PUT_BACK, "step 4", "open"),
-    ]
-
-
-def _switch(mac: Mac, what: str, command: str, why: str, expected: str) -> dict[str, Any]:
-    """Turn the kill switch, proven by what nginx itself says of it where our configuration runs."""
-    port = mac.plan.nginx.probe_port
-
-    def prove(mac: Mac, done: Completed) -> dict[str, Any]:
-        answer = done.fields().get("answer", "").split()
-        if len(answer) == 3 and answer[2] != expected:
-            raise ActionFailed(
-                f"{mac.host.name}, nginx: {what}: {mac.plan.drain_file} is as it should be, but nginx's worker says "
-                f"{answer[2]}: can its user see that folder? Until then only a reload changes the weight"
-            )
-        return {"nginx": answer[2] if len(answer) == 3 else "does not run our configuration"}
-
-    text = f'# {what}\n{command} || return 1\nprintf \'answer\\t%s\\n\' "$(curl -s --max-time 2 "$2")"\n'
-    args = (mac.plan.drain_file, f"http://127.0.0.1:{port}/__rollout")
-    shown = (_typed(command, mac.plan),)
-    return _apply_one(mac, Proposal(what, text, args, commands=shown, proof=prove, facts={"why": why}, urgent=True))
-
-
-def _typed(command: str, plan: Plan) -> str:
-    """A command of the kill switch with its file instead of $1."""
-    return command.replace('"$1"', sh(plan.drain_file))
+    mac.ledger.append("replayed", sending.what, **sending.facts)
+    if mac.dry_run:
+        return pd.DataFrame(columns=list(sending.columns))
+    with mac.host.http(sending.url, sending.timeout_s) as client:
+        return sending.send(client)
 
 
 def release(mac: Mac) -> None:

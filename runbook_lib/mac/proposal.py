@@ -1,4 +1,4 @@
-"""A change to the Mac before it is made: what it is, what it would do, how it is proven, how it is undone."""
+"""A change before it is made: what it is, what it would do, how it is proven, how it is undone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import httpx
+import pandas as pd
 
 from runbook_lib.mac.mac import Mac
 from runbook_lib.ssh.host import Completed
@@ -26,7 +29,9 @@ class Proposal:
     `script` and `args` run on the Mac; `files` are (before, after) texts for the diff; `commands` say in words of
     the shell what the script does; `proof` asks the Mac afterwards, raises ActionFailed or answers the facts for
     the ledger; `done_already` says why nothing is left to do. A change with a `confirmation`, a script too, is taken
-    back by the Mac itself unless that runs in time. An `urgent` one waits for nobody who holds the Mac.
+    back by the Mac itself unless that runs in time. An `urgent` one waits for nobody who holds the Mac. Before the
+    change the step waits `after_s`. `told_before` and `told_after` are events that the ledger gets beside the change's
+    own: when it is tried, and when it is proven.
     """
 
     what: str
@@ -41,6 +46,14 @@ class Proposal:
     timeout_s: float | None = None
     confirmation: str = ""
     urgent: bool = False
+    after_s: float = 0
+    told_before: str = ""
+    told_after: str = ""
+
+    @property
+    def gives_traffic(self) -> bool:
+        """Whether the canary gets requests by it that it does not get now."""
+        return self.facts.get("weight_pct", 0) > 0 or self.told_after == "undrained"
 
     def diff(self) -> str:
         """The unified diff of all files; empty where nothing changes."""
@@ -49,6 +62,21 @@ class Proposal:
             for path, (before, after) in self.files.items()
             for line in difflib.unified_diff(before.splitlines(), after.splitlines(), path, path, lineterm="")
         )
+
+
+@dataclass(frozen=True)
+class Sending:
+    """Requests that make a gateway work, straight to it through SSH. Only actions.send can send them.
+
+    `send` gets a client of `url` and returns the answers as a table with `columns`.
+    """
+
+    what: str
+    url: str
+    send: Callable[[httpx.Client], pd.DataFrame]
+    columns: tuple[str, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    timeout_s: float = 30
 
 
 def staged(files: Mapping[str, str]) -> str:

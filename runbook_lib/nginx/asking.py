@@ -10,6 +10,7 @@ import pandas as pd
 
 from runbook_lib.mac.mac import Mac
 from runbook_lib.nginx.configuration import Configuration
+from runbook_lib.nginx.revision import weight_of
 from runbook_lib.onmac import script
 
 
@@ -56,7 +57,7 @@ class Pulse:
     @property
     def weight_pct(self) -> float:
         """The canary's weight as it runs; 0 where our configuration does not run or the drain file is there."""
-        return float(self.revision[1:7]) if self.revision.startswith("w") and not self.drained else 0.0
+        return 0.0 if self.drained else weight_of(self.revision) or 0.0
 
 
 def probe_pulse(mac: Mac) -> Pulse:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runbook_lib.errors import ActionFailed
@@ -19,29 +19,40 @@ RAMP_POINTS_PCT = 5.0  # a controller's stand-in for slow_start: at most this ma
 
 
 def propose_weight(mac: Mac, weight_pct: float) -> Proposal:
-    """Render nginx for one weight and reload it, proven by new connections.
+    """One weight; see propose_weights."""
+    return propose_weights(mac, [weight_pct])[0]
 
-    Raises ActionFailed where the configuration on disk is broken already or the server block cannot be edited.
+
+def propose_weights(mac: Mac, weights: Sequence[float]) -> list[Proposal]:
+    """Render nginx for each of these weights and reload it, one after the other, each proven by new connections.
+
+    Each begins from what the one before leaves and writes only what differs. Raises ActionFailed where the
+    configuration on disk is broken already or the server block cannot be edited.
     """
-    nginx = probe_nginx(mac)
+    nginx, pulse = probe_nginx(mac), probe_pulse(mac)
     if nginx.configuration is None:
         raise ActionFailed(f"{mac.host.name}: nginx -t fails before any change: {nginx.test_text}. Mend that first")
     attempt = len(mac.ledger.events("drained"))
-    wanted = render(mac.plan, nginx.configuration, weight_pct, nginx.has_slow_start, attempt)
-    before = {path: nginx.configuration.files.get(path, "") for path in wanted.files}
-    pulse = probe_pulse(mac)
-    running = pulse.revision
-    is_kept = running == wanted.revision and pulse.unconfirmed != running
-    return propose_files(
-        mac,
-        f"set the canary's weight to {weight_pct:g} %",
-        before,
-        wanted.files,
-        expect=wanted.revision,
-        undo=f"the weight before ({running or 'no managed configuration'}), or a drain at once",
-        facts={"weight_pct": weight_pct, "revision": wanted.revision, "revision_before": running},
-        done_already=f"{wanted.revision} runs already" if is_kept else "",
-    )
+    running, files = pulse.revision, nginx.configuration.files
+    proposals = []
+    for weight_pct in weights:
+        wanted = render(mac.plan, nginx.configuration, weight_pct, nginx.has_slow_start, attempt)
+        differing = {path: text for path, text in wanted.files.items() if files.get(path, "") != text}
+        is_kept = running == wanted.revision and pulse.unconfirmed != running
+        proposals.append(
+            propose_files(
+                mac,
+                f"set the canary's weight to {weight_pct:g} %",
+                files,
+                differing or wanted.files,
+                expect=wanted.revision,
+                undo=f"the weight before ({running or 'no managed configuration'}), or a drain at once",
+                facts={"weight_pct": weight_pct, "revision": wanted.revision, "revision_before": running},
+                done_already=f"{wanted.revision} runs already" if is_kept else "",
+            )
+        )
+        running, files = wanted.revision, {**files, **wanted.files}
+    return proposals
 
 
 def propose_files(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from runbook_lib.accesslog import LOG_FORMAT
 from runbook_lib.nginx.adoption import adopt, is_managed, is_on, receiving_servers
 from runbook_lib.nginx.configuration import Configuration, Directive
+from runbook_lib.nginx.revision import revision_of
 from runbook_lib.plan.models import Plan
 
 TEMPLATES = Environment(loader=PackageLoader("runbook_lib"), undefined=StrictUndefined, keep_trailing_newline=True)
@@ -65,8 +65,7 @@ def render(
         return text
 
     content = http_conf("") + server_conf + "".join(adopted.values())
-    unique = f"{content}{attempt}" if attempt else content
-    revision = f"w{weight_pct:06.2f}-{hashlib.sha256(unique.encode()).hexdigest()[:8]}"
+    revision = revision_of(weight_pct, f"{content}{attempt}" if attempt else content)
     managed = plan.nginx.managed_dir
     files = {
         f"{managed}/http.conf": http_conf(revision),

@@ -18,10 +18,11 @@ from runbook_lib.checklist.order import BESIDE, MANAGED_FROM, STEPS, next_step
 from runbook_lib.errors import ActionFailed, EvidenceError, GateWaiting, HostError, StepNotReady, exit_code_of
 from runbook_lib.execution.execute import execute
 from runbook_lib.execution.notebooks import check_notebooks
-from runbook_lib.mac.actions import DRAIN, drain, drain_by_hand, unlock
+from runbook_lib.mac.actions import apply, unlock
 from runbook_lib.mac.lease import HOLD
 from runbook_lib.mac.lock import probe_lock
 from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.switch import DRAIN, drain_by_hand, propose_drain
 from runbook_lib.nginx.asking import probe_pulse
 from runbook_lib.plan import reading
 from runbook_lib.plan.models import Plan
@@ -198,7 +199,7 @@ def drain_now(region: str, why: str, cause: str = "hand") -> str:
     run = Run.current(region) or Run.start(region)
     with Mac.connect(plan, run.ledger("drain")) as mac:
         try:
-            drain(mac, why, cause)
+            apply(mac, propose_drain(plan, why, cause))
         except (EvidenceError, OSError) as unrecorded:
             raise ActionFailed(
                 f"{region}: NOT drained, or not proven: it cannot be recorded here ({unrecorded}). Drain it by hand:\n"

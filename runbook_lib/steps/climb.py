@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pandas as pd
@@ -12,14 +11,16 @@ from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.checklist.order import RAISED
 from runbook_lib.judging.judge import judge_reload
 from runbook_lib.judging.share import arrived, bounds_pct, judge_share
-from runbook_lib.mac.actions import apply, undrain
 from runbook_lib.mac.lease import is_short, propose_lease
 from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.proposal import Proposal
+from runbook_lib.mac.switch import propose_undrain
 from runbook_lib.nginx.asking import Pulse, probe_nginx, probe_pulse
-from runbook_lib.nginx.change import propose_weight, ramp
+from runbook_lib.nginx.change import propose_weights, ramp
 from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run
 from runbook_lib.records.ledger import Event
+from runbook_lib.steps.acting import Acting
 from runbook_lib.steps.collect import collect_log, collect_samples, settle
 from runbook_lib.steps.observation import judge_gateways, judge_traffic
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
@@ -45,33 +46,52 @@ def steps_of(plan: Plan, from_pct: float) -> list[float]:
     return steps if steps and steps[-1] == 100 else [*steps, 100.0]
 
 
-def raise_weight(mac: Mac, to_pct: float) -> str:
-    """Raise the weight, from zero ramped where nginx has no slow_start; answers the revision that runs then.
+@dataclass(frozen=True)
+class Raise:
+    """One weight to be set, and every change on the way to it, in order."""
+
+    to_pct: float
+    proposals: tuple[Proposal, ...]
+
+    @property
+    def revision(self) -> str:
+        """The configuration that runs in the end."""
+        return next(str(p.facts["revision"]) for p in reversed(self.proposals) if "revision" in p.facts)
+
+
+def propose_raise(mac: Mac, to_pct: float) -> Raise:
+    """Raise the weight: the operator's lease, then from zero a ramp where nginx has no slow_start.
 
     A canary that serves already is warm: slow_start would not ramp it either. A standby is swapped at once. Where the
     canary was drained, its share comes back with the first weight: whoever raises it has decided that.
     """
-    pulse = probe_pulse(mac)
-    at_once = mac.plan.topology == "primary_standby" or pulse.weight_pct > 0
-    weights = [to_pct] if at_once else ramp(0, to_pct, probe_nginx(mac).has_slow_start)
-    revision = ""
-    for number, weight_pct in enumerate(weights):
-        if number:
-            time.sleep(mac.plan.traffic.ramp_s / len(weights))
-        stay(mac)
-        proposal = propose_weight(mac, weight_pct)
-        apply(mac, proposal)
-        if pulse.drained and not number and not mac.dry_run:
-            undrain(mac, f"the weight is raised to {to_pct:g} % again")
-        revision = str(proposal.facts["revision"])
-    return revision
+    (only,) = _propose_raises(mac, [to_pct], probe_pulse(mac))
+    return only
 
 
-def stay(mac: Mac) -> None:
-    """Keep the operator's lease while a step runs; when it dies with us, the sentinel drains the canary."""
-    for_s = mac.plan.lease.attended_s
-    if is_short(mac.ledger, for_s):
-        apply(mac, propose_lease(mac, for_s))
+def propose_promotion(mac: Mac, run: Run, pulse: Pulse) -> list[Raise]:
+    """The weights that remain up to 100 %, each a raise of its own, to be judged before the next."""
+    return _propose_raises(mac, remaining(mac, run, pulse), pulse)
+
+
+def proposals_of(raises: list[Raise]) -> list[Proposal]:
+    """Every change of a promotion, in order."""
+    return [proposal for one in raises for proposal in one.proposals]
+
+
+def _propose_raises(mac: Mac, to_pcts: list[float], pulse: Pulse) -> list[Raise]:
+    plan, first = mac.plan, to_pcts[0]
+    at_once = plan.topology == "primary_standby" or pulse.weight_pct > 0
+    on_the_way = [first] if at_once else ramp(0, first, probe_nginx(mac).has_slow_start)
+    changes = propose_weights(mac, [*on_the_way, *to_pcts[1:]])
+    ramped, later = changes[: len(on_the_way)], changes[len(on_the_way) :]
+    pauses = [0.0, *[plan.traffic.ramp_s / len(ramped)] * (len(ramped) - 1)]
+    begin: list[Proposal] = [replace(change, after_s=pause) for change, pause in zip(ramped, pauses, strict=True)]
+    if pulse.drained:
+        begin.insert(1, propose_undrain(plan, f"the weight is raised to {first:g} % again"))
+    if is_short(mac.ledger, plan.lease.attended_s):
+        begin.insert(0, propose_lease(mac, plan.lease.attended_s))
+    return [Raise(first, tuple(begin)), *(Raise(p, (c,)) for p, c in zip(to_pcts[1:], later, strict=True))]
 
 
 @dataclass(frozen=True)
@@ -107,18 +127,17 @@ class Raised:
         }
 
 
-def measure(mac: Mac, run: Run, revision: str) -> Raised:
-    """Let traffic pass under `revision`, then set it beside what passed while the canary was dark."""
+def measure(step: Acting, raised: Raise) -> Raised:
+    """Let traffic pass under a raise's last revision, then set it beside what passed while the canary was dark."""
+    mac, run = step.mac, step.run
     before = collect_log(mac, run).select(revision=dark_revision(run.ledger().events("weight")))
-    weight_pct = float(revision[1:7] or 0)
 
     def is_decided(after: LogCounts) -> bool:
-        answer = Verdict.of(judge(mac.plan, Raised(weight_pct, before, after))).answer
+        answer = Verdict.of(judge(mac.plan, Raised(raised.to_pct, before, after))).answer
         return _is_enough(mac, after) and answer is not Answer.INCONCLUSIVE
 
-    return Raised(
-        weight_pct, before, settle(mac, run, revision, mac.plan.traffic.settle_s, is_decided, partial(stay, mac))
-    )
+    after = settle(mac, run, raised.revision, mac.plan.traffic.settle_s, is_decided, step.stay)
+    return Raised(raised.to_pct, before, after)
 
 
 def dark_revision(weights: list[Event]) -> str:
@@ -148,18 +167,20 @@ def remaining(mac: Mac, run: Run, pulse: Pulse) -> list[float]:
     return steps_of(mac.plan, min(pulse.weight_pct, max(passed, default=slice_of(mac.plan))))
 
 
-def promote(mac: Mac, run: Run) -> tuple[pd.DataFrame, Verdict]:
-    """Raise step by step to 100 %, judging after each; stops at the first step that is not a pass.
+def promote(step: Acting, raises: list[Raise]) -> tuple[pd.DataFrame, Verdict]:
+    """Carry out raise after raise, judging after each; stops at the first that is not a pass.
 
-    One row a step: weight_pct, requests_count, answer, reason.
+    One row a raise: weight_pct, requests_count, answer, reason.
     """
+    mac, run, every_s = step.mac, step.run, step.mac.plan.traffic.promote_every_s
     rows, verdict = [], Verdict()
-    for weight_pct in remaining(mac, run, probe_pulse(mac)):
-        revision = raise_weight(mac, weight_pct)
-        every_s = mac.plan.traffic.promote_every_s
-        counts = settle(mac, run, revision, every_s, partial(_is_decided, mac, weight_pct), partial(stay, mac))
+    for one in raises:
+        step.stay()
+        step.apply(*one.proposals)
+        weight_pct, revision = one.to_pct, one.revision
+        counts = settle(mac, run, revision, every_s, partial(_is_decided, mac, weight_pct), step.stay)
         samples = collect_samples(mac, run)
-        recent = pd.Timestamp.now("UTC") - pd.Timedelta(seconds=max(SAMPLED_S, mac.plan.traffic.promote_every_s))
+        recent = pd.Timestamp.now("UTC") - pd.Timedelta(seconds=max(SAMPLED_S, every_s))
         verdict = judge_step(mac.plan, weight_pct, counts, samples[samples["at"] >= recent])
         mac.ledger.append(
             "judged",

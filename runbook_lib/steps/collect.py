@@ -55,15 +55,16 @@ def settle(
     if mac.dry_run:
         return collect_log(mac, run).select(revision=revision)
     started, wait_s = time.monotonic(), mac.plan.observation.wait_s
-    _wait(mac, settle_s, stay)
+    wait(mac, settle_s, stay)
     while not is_enough(counts := collect_log(mac, run).select(revision=revision)):
         if time.monotonic() - started > settle_s + min(wait_s, PATIENCE * settle_s):
             break
-        _wait(mac, min(settle_s, 30), stay)
+        wait(mac, min(settle_s, 30), stay)
     return counts
 
 
-def _wait(mac: Mac, wait_s: float, stay: Callable[[], None]) -> None:
+def wait(mac: Mac, wait_s: float, stay: Callable[[], None]) -> None:
+    """Wait, and call `stay` often enough to keep a lease."""
     end = time.monotonic() + wait_s
     while (left_s := end - time.monotonic()) > 0:
         stay()

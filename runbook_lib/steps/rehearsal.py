@@ -16,12 +16,12 @@ import pandas as pd
 from runbook_lib import matrix
 from runbook_lib.errors import ActionFailed
 from runbook_lib.incident import page_incident, wait_confirmed
-from runbook_lib.mac.actions import apply
 from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal
 from runbook_lib.onmac import script
 from runbook_lib.probes import probe_matrix
 from runbook_lib.ssh.host import Completed
+from runbook_lib.steps.acting import Acting
 from runbook_lib.verdict import Check
 
 STARTS_ITSELF_AFTER_S = 120  # nginx comes back even when the connection is lost meanwhile
@@ -58,31 +58,34 @@ def propose_start(mac: Mac) -> Proposal:
     )
 
 
-def rehearse(mac: Mac) -> tuple[pd.DataFrame, pd.DataFrame, list[Check]]:
+def rehearse(step: Acting, stop: Proposal, start: Proposal) -> tuple[pd.DataFrame, pd.DataFrame, list[Check]]:
     """Stop nginx, look at both gateways, page and wait for the confirmation, start nginx whatever happened.
 
-    Answers the times (what, took_s), the matrix of both gateways while nginx was down, and the page's checks.
+    Returns the times (what, took_s), the matrix of both gateways while nginx was down, and the page's checks. A dry
+    run pages nobody.
     """
-    page_id = f"rehearsal-{uuid.uuid4().hex[:8]}"
-    notify = mac.vault.resolve(mac.plan.incident.notify).value if mac.plan.incident.notify else None
+    mac, started = step.mac, time.monotonic()
     took: list[tuple[str, float]] = []
-    started = time.monotonic()
-    apply(mac, propose_stop(mac))
+    step.apply(stop)
     took.append(("stop nginx", time.monotonic() - started))
     try:
         direct = probe_matrix(mac, through_nginx=False)
         took.append(("both gateways asked", time.monotonic() - started))
-        title = f"Rehearsal: nginx is down in {mac.plan.region}"
-        body = (
-            f"Stopped on purpose; it comes back by itself within {STARTS_ITSELF_AFTER_S} s. Please confirm this page."
-        )
-        checks = [page_incident(notify, title, body, page_id)]
-        checks.append(wait_confirmed(mac.plan.incident.confirm_url, page_id, mac.plan.incident.confirm_timeout_s))
-        took.append(("page confirmed", time.monotonic() - started))
+        checks = [] if mac.dry_run else _page(mac)
+        took.append(("page answered", time.monotonic() - started))
     finally:
-        apply(mac, propose_start(mac))
+        step.apply(start)
         took.append(("nginx back", time.monotonic() - started))
     return pd.DataFrame(took, columns=["what", "took_s"]), direct, checks
+
+
+def _page(mac: Mac) -> list[Check]:
+    incident, page_id = mac.plan.incident, f"rehearsal-{uuid.uuid4().hex[:8]}"
+    notify = mac.vault.resolve(incident.notify).value if incident.notify else None
+    title = f"Rehearsal: nginx is down in {mac.plan.region}"
+    body = f"Stopped on purpose; it comes back by itself within {STARTS_ITSELF_AFTER_S} s. Please confirm this page."
+    delivered = page_incident(notify, title, body, page_id)
+    return [delivered, wait_confirmed(incident.confirm_url, page_id, incident.confirm_timeout_s)]
 
 
 def _prove_stopped(mac: Mac, done: Completed) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ import pandas as pd
 from runbook_lib.gateway import delivery, openclaw, webhooks
 from runbook_lib.gateway.delivery import Delivery
 from runbook_lib.mac.mac import Mac
+from runbook_lib.mac.proposal import Sending
 from runbook_lib.plan.models import Plan
 from runbook_lib.verdict import Check
 
@@ -36,24 +37,24 @@ def judge_forged(plan: Plan, answers: pd.DataFrame) -> list[Check]:
     return [webhooks.judge_forged(answers, verifies)]
 
 
-def run_agent(mac: Mac, name: str = "canary") -> pd.DataFrame:
+def propose_agent(mac: Mac, name: str = "canary") -> Sending:
     """One agent hook, held until its run is done, so that its model has been asked; webhooks.AGENT_COLUMNS."""
-    mac.ledger.append("replayed", f"an agent hook to {name}")
-    if mac.dry_run:
-        return pd.DataFrame(columns=webhooks.AGENT_COLUMNS)
     token = mac.vault.resolve(mac.plan.webhooks.hooks_token).value
-    patience_s = max(mac.plan.runtime.longest_model_round_trip_s, mac.plan.host.command_timeout_s)
-    with mac.host.http(mac.plan.gateways[name].url, patience_s) as client:
-        return webhooks.run_agent(client, token, name)
+    return Sending(
+        f"an agent hook to {name}",
+        mac.plan.gateways[name].url,
+        lambda client: webhooks.run_agent(client, token, name),
+        tuple(webhooks.AGENT_COLUMNS),
+        timeout_s=max(mac.plan.runtime.longest_model_round_trip_s, mac.plan.host.command_timeout_s),
+    )
 
 
-def replay(mac: Mac, sent: list[Delivery], *gateways: str) -> pd.DataFrame:
-    """Send every delivery to each of these gateways, recorded in the ledger; columns as in webhooks.replay."""
-    answers = []
-    for name in gateways:
-        mac.ledger.append("replayed", f"{len(sent)} webhooks to {name}", keys=[d.idempotency_key for d in sent])
-        if mac.dry_run:
-            continue
-        with mac.host.http(mac.plan.gateways[name].url) as client:
-            answers.append(webhooks.replay(client, sent, name))
-    return pd.concat(answers, ignore_index=True) if answers else pd.DataFrame(columns=webhooks.COLUMNS)
+def propose_replay(mac: Mac, sent: list[Delivery], name: str) -> Sending:
+    """Every delivery once to one gateway; columns as in webhooks.replay."""
+    return Sending(
+        f"{len(sent)} webhooks to {name}",
+        mac.plan.gateways[name].url,
+        lambda client: webhooks.replay(client, sent, name),
+        tuple(webhooks.COLUMNS),
+        facts={"keys": [delivery.idempotency_key for delivery in sent]},
+    )
