@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from runbook_lib.mac.vault import Vault
-from runbook_lib.plan.models import Plan
+from runbook_lib.plan.models import HostSection, Plan
 from runbook_lib.records.ledger import Ledger
 from runbook_lib.ssh.host import Host
 
@@ -35,3 +35,11 @@ class Mac:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.host.__exit__(kind, error, trace)
+
+
+def connect_to_ask(section: HostSection) -> Host:
+    """A connection for questions alone: no plan, no ledger, nothing that could change the Mac.
+
+    Raises HostUnreachable or HostKeyRefused.
+    """
+    return Host(section)
