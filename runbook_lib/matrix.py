@@ -59,7 +59,7 @@ REQUESTS = (
     Expected("GET", openclaw.LIVE, 200, '"status":"live"'),
     Expected("GET", openclaw.STARTED, 200, '"status":"started"'),
     Expected("GET", openclaw.READY, 200, '"ready":true'),
-    Expected("POST", "/hooks/rollout-matrix", 404, "", "", data="{}"),
+    Expected("POST", f"{openclaw.HOOKS}rollout-matrix", 404, "", "", data="{}"),
 )
 # Operator power: nginx must refuse it by itself, so no gateway answers, neither with 401 nor with its own 403.
 ADMIN_IS_CLOSED = Expected("POST", openclaw.RPC, 403, "", "", data="{}", token=False)
@@ -235,7 +235,7 @@ def _as_expected(expected: Expected, status: int, content_type: str, body: str) 
     return status == expected.status and content_type.startswith(expected.content_type) and expected.body in body
 
 
-def judge(table: pd.DataFrame) -> list[Check]:
+def judge_matrix(table: pd.DataFrame) -> list[Check]:
     """One check a hop and gateway; a bad canary beside a green primary says so, and a known refusal is explained."""
     checks = []
     for (hop, name), part in table.groupby(["hop", "gateway"], sort=False):

@@ -1,10 +1,9 @@
-"""What is asked of launchd, the ports and both gateways. Nothing here changes the Mac: a probe is one round trip."""
+"""What several steps ask: of launchd, the ports and both gateways. A probe is one round trip and changes nothing."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -15,7 +14,6 @@ from runbook_lib.gateway import launchd, openclaw
 from runbook_lib.gateway.launchd import Job
 from runbook_lib.mac.mac import Mac
 from runbook_lib.onmac import script
-from runbook_lib.verdict import Check
 
 
 def probe_jobs(mac: Mac) -> dict[str, Job]:
@@ -66,17 +64,6 @@ def probe_matrix(
     return pd.concat([on_mac, matrix.ask_from_outside(mac.plan, token)], ignore_index=True)
 
 
-def judge_matrix(table: pd.DataFrame) -> list[Check]:
-    """See matrix.judge."""
-    return matrix.judge(table)
-
-
-def facts_table(**proofs: Mapping[str, Any]) -> pd.DataFrame:
-    """What proofs found, one row a fact: change, fact, value."""
-    rows = [(change, fact, str(value)) for change, facts in proofs.items() for fact, value in facts.items()]
-    return pd.DataFrame(rows, columns=["change", "fact", "value"])
-
-
 def probe_packages(mac: Mac) -> pd.DataFrame:
     """`npm ls --depth=0` of both prefixes side by side: package, primary, canary, same (bool)."""
     plan = mac.plan
@@ -96,7 +83,7 @@ def probe_packages(mac: Mac) -> pd.DataFrame:
 def probe_secrets(mac: Mac, salt: str) -> pd.DataFrame:
     """The secrets of both env files by salted hash: gateway, name, sha256, private (file is 0600). No value leaves."""
     files = {g.env_file: name for name, g in mac.plan.gateways.items()}
-    done = mac.host.run(script("ask_secrets.sh"), salt, launchd.wrapper_path(mac.plan), *files)
+    done = mac.host.run(script("ask_secrets.sh"), salt, mac.plan.folder.wrapper, *files)
     private = {file: mode == "1" for kind, file, mode in done.rows(3) if kind == "mode"}
     rows = [(files[file], name, digest, private[file]) for kind, file, name, digest in done.rows(4) if kind == "secret"]
     return pd.DataFrame(rows, columns=["gateway", "name", "sha256", "private"])

@@ -130,7 +130,7 @@ def observe(run: Run, plan: Plan) -> None:
     assert weight
     seen = observation.Observation.of(plan, weight, counts_of(run, plan), read_samples(run.slices("samples")))
     run.keep_table(step, "matrix", MATRIX)
-    assert give_verdict(run, step, [*observation.judge(plan, seen), *matrix.judge(MATRIX)]).answer is Answer.PASS
+    assert give_verdict(run, step, [*observation.judge(plan, seen), *matrix.judge_matrix(MATRIX)]).answer is Answer.PASS
 
 
 MATRIX = pd.DataFrame(

@@ -164,8 +164,13 @@ def test_a_proxy_that_hides_the_client_is_explained(rollout: Rollout) -> None:
     """From loopback without the practice client: what a probe on the Mac itself would meet."""
     mac = changed(rollout.mac, nginx={"probe_headers": {}})
     seen = probe_matrix(mac)
-    assert failed(matrix.judge(seen)) == {"matrix nginx tls public": Hop.NGINX, "matrix outside public": Hop.NGINX}
-    reasons = [check.reason for check in matrix.judge(seen) if check.hop is Hop.NGINX and check.answer is Answer.FAIL]
+    assert failed(matrix.judge_matrix(seen)) == {
+        "matrix nginx tls public": Hop.NGINX,
+        "matrix outside public": Hop.NGINX,
+    }
+    reasons = [
+        check.reason for check in matrix.judge_matrix(seen) if check.hop is Hop.NGINX and check.answer is Answer.FAIL
+    ]
     assert all("403 proxy_attribution_required: the gateway does not trust this proxy" in reason for reason in reasons)
     live = seen[(seen["hop"] == "outside") & (seen["request"] == "GET /healthz")]
     assert live["ok"].all(), "liveness alone would have called this healthy"
@@ -300,7 +305,7 @@ def test_a_frozen_canary_is_stopped_in_seconds(rollout: Rollout) -> None:
 ])  # fmt: skip
 def test_a_kill_while_it_is_observed_is_named(rollout: Rollout, name: str, hop: Hop, answer: Answer) -> None:
     mac = rollout.mac
-    samples = Path(sentinel.samples_file(mac.plan))
+    samples = Path(mac.plan.folder.samples)
     samples.unlink(missing_ok=True)
     apply(mac, sentinel.propose_sentinel(mac))
 
@@ -368,9 +373,9 @@ def test_nginx_down_is_nginxs_fault_and_a_restart_keeps_the_weight(rollout: Roll
     apply(mac, propose_weight(mac, 0))
     before = probe_pulse(mac).revision
     apply(mac, rehearsal.propose_stop(mac))
-    assert set(failed(matrix.judge(probe_matrix(mac))).values()) == {Hop.NGINX}
+    assert set(failed(matrix.judge_matrix(probe_matrix(mac))).values()) == {Hop.NGINX}
     apply(mac, rehearsal.propose_start(mac))
-    assert failed(matrix.judge(probe_matrix(mac))) == {}
+    assert failed(matrix.judge_matrix(probe_matrix(mac))) == {}
     assert probe_pulse(mac).revision == before
 
 

@@ -34,7 +34,7 @@ def plan(tmp_path: Path) -> Plan:
     (tmp_path / "guard.sh").write_text(script("guard.sh"))
     lines = [line for line in sentinel.config(plan, RUN).splitlines() if not line.startswith("gateway ")]
     (tmp_path / "sentinel.conf").write_text("\n".join([*lines, ""]))
-    Path(f"{plan.drain_file}.spare").touch()
+    Path(f"{plan.folder.spare_drain}").touch()
     return plan
 
 
@@ -48,11 +48,11 @@ def guard(shell: str, folder: Path, then: str = "guard") -> str:
 
 
 def lease(plan: Plan, for_s: int) -> None:
-    (Path(plan.host.runbook_dir) / "lease").write_text(f"{int(time.time()) + for_s}\tkai@desk\n")
+    Path(plan.folder.lease).write_text(f"{int(time.time()) + for_s}\tkai@desk\n")
 
 
 def events(plan: Plan) -> list[list[str]]:
-    path = Path(sentinel.events_file(plan))
+    path = Path(plan.folder.events)
     return sentinel.parse_events(path.read_bytes() if path.exists() else b"").to_numpy().tolist()
 
 
@@ -103,7 +103,7 @@ def test_it_decides_at_the_same_look_as_the_judge(
         ours, torn = ours + bool(torn), half  # the half line of the look before is whole now
         (certain,) = pair.look(*(np.array([count]) for count in (ours_failed, ours, theirs_failed, theirs)))
         guard("dash", tmp_path, shell + "guard")
-        assert Path(plan.drain_file).exists() is bool(certain), f"look {look}"
+        assert Path(plan.folder.drain).exists() is bool(certain), f"look {look}"
         if certain:
             break
         carried = [float(number) for number in (tmp_path / "guarded").read_text().split()[15:]]
@@ -156,13 +156,13 @@ def test_a_rotated_log_is_read_from_its_beginning(shell: str, plan: Plan, tmp_pa
 @each_shell
 def test_a_lapsed_lease_drains_once_and_a_held_one_does_not(shell: str, plan: Plan, tmp_path: Path) -> None:
     guard(shell, tmp_path)
-    assert not Path(plan.drain_file).exists(), "without a lease there is nothing to guard"
+    assert not Path(plan.folder.drain).exists(), "without a lease there is nothing to guard"
     lease(plan, 600)
     guard(shell, tmp_path)
-    assert not Path(plan.drain_file).exists()
+    assert not Path(plan.folder.drain).exists()
     lease(plan, -1)
     guard(shell, tmp_path, "guard; guard")
-    assert Path(plan.drain_file).exists()
+    assert Path(plan.folder.drain).exists()
     assert [event[1:] for event in events(plan)] == [[RUN, "drained", "lease", "the lease of kai@desk lapsed"]]
 
 
@@ -171,7 +171,7 @@ def test_a_lapsed_lease_drains_once_and_a_held_one_does_not(shell: str, plan: Pl
 def test_a_full_disk_stops_neither_the_drain_nor_what_is_told_of_it(shell: str, plan: Plan, tmp_path: Path) -> None:
     lease(plan, -1)
     guard(shell, tmp_path, "real=$events; events=/dev/full; guard; events=$real; guard")
-    assert Path(plan.drain_file).samefile(f"{plan.drain_file}.spare"), "a link needs no room"
+    assert Path(plan.folder.drain).samefile(f"{plan.folder.spare_drain}"), "a link needs no room"
     assert [event[3] for event in events(plan)] == ["lease"]
 
 

@@ -114,7 +114,7 @@ def test_the_drain_file_sends_all_to_primary_and_its_removal_restores_the_split(
 
     before = gateways()
     assert 120 < before.count("canary") < 280
-    drain = Path(plan.drain_file)
+    drain = Path(plan.folder.drain)
     drain.touch()
     assert gateways() == ["primary"] * 400
     drain.unlink()
@@ -137,9 +137,9 @@ def test_a_file_cache_does_not_delay_the_drain(tmp_path: Path, at: str) -> None:
     try:
         own.set_weight(plan, 100)
         assert ask(own.public, ["/who"] * 50) == [b"canary canary"] * 50
-        Path(plan.drain_file).touch()
+        Path(plan.folder.drain).touch()
         assert ask(own.public, ["/who"] * 50) == [b"canary primary"] * 50
-        Path(plan.drain_file).unlink()
+        Path(plan.folder.drain).unlink()
         assert ask(own.public, ["/who"] * 50) == [b"canary canary"] * 50
     finally:
         own.stop()

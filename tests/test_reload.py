@@ -340,7 +340,7 @@ def test_a_pinned_stream_is_counted_and_not_cut(own_lab: PracticeMac, at_five: M
 
 def test_drain_and_its_end_need_no_reload(own_lab: PracticeMac, at_five: Mac) -> None:
     workers = worker_pids(at_five)
-    drain_file = Path(at_five.plan.drain_file)
+    drain_file = Path(at_five.plan.folder.drain)
     drain_file.parent.mkdir(exist_ok=True)
     drain_file.touch()
     pulse = probe_pulse(at_five)

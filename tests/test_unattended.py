@@ -181,7 +181,7 @@ def test_a_sentinel_that_runs_already_is_not_started_again(mac: Mac, canary: Pra
     apply(mac, propose_sentinel(mac))
     assert mac.ledger.events("effect")[-1]["detail"]["result"] == "there already"
     assert runs() == before
-    conf = Path(mac.plan.host.runbook_dir) / "sentinel.conf"
+    conf = Path(mac.plan.folder.sentinel_config)
     conf.write_text(f"{conf.read_text()}# by hand\n")
     apply(mac, propose_sentinel(mac))
     assert mac.ledger.events("effect")[-1]["detail"]["result"] == "sampling"
@@ -219,7 +219,7 @@ def test_a_change_that_runs_unconfirmed_is_confirmed_by_whoever_asks_for_it_agai
 def test_a_change_while_the_sentinel_takes_one_back(canary: PracticeMac, tmp_path: Path) -> None:
     """Whoever is first: what is asked for last runs, and nobody has to drain."""
     plan = plan_of(canary, lease={"attended_s": 600, "confirm_s": CONFIRM_S})
-    settings = Path(plan.pending_dir) / "settings"
+    settings = Path(plan.folder.pending) / "settings"
     with connected(plan, tmp_path) as mac:
         apply(mac, prepare_tools(mac), propose_sentinel(mac), propose_weight(mac, 50), propose_lease(mac, 600))
         for number in range(12):

@@ -105,7 +105,7 @@ REPLAYS: dict[str, Callable[[Kept], Replayed]] = {
 
 
 def _matrix(kept: Kept, name: str = "matrix") -> list[Check]:
-    return matrix.judge(kept.table(name))
+    return matrix.judge_matrix(kept.table(name))
 
 
 def _job(row: Mapping[Hashable, Any]) -> Job:

@@ -71,7 +71,7 @@ def render_plist(plan: Plan, gateway: GatewaySection, entry: str, environment: d
             "Label": gateway.label,
             "ProgramArguments": [
                 "/bin/sh",
-                wrapper_path(plan),
+                plan.folder.wrapper,
                 gateway.env_file,
                 plan.runtime.node,
                 entry,
@@ -95,10 +95,6 @@ def render_plist(plan: Plan, gateway: GatewaySection, entry: str, environment: d
             **({"LimitLoadToSessionType": "Background"} if plan.runtime.launchd_domain.startswith("user/") else {}),
         }
     )
-
-
-def wrapper_path(plan: Plan) -> str:
-    return f"{plan.host.runbook_dir}/bin/with-env.sh"
 
 
 def compare_plists(installers: bytes, ours: bytes) -> list[tuple[str, str, str]]:

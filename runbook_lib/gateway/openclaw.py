@@ -1,4 +1,4 @@
-"""What is OpenClaw's own: its commands, paths and answers. No other file knows them.
+"""OpenClaw's own commands, variables, HTTP paths and answers. The scripts on the Mac that speak to it name them again.
 
 Verified against openclaw 2026.9.6; the practice Mac's stand-in answers the same commands.
 """
@@ -10,18 +10,21 @@ import re
 from typing import Any
 
 from runbook_lib.plan.models import GatewaySection, Plan
+from runbook_lib.plan.rules import GATEWAY_TOKEN as GATEWAY_TOKEN
 
 READY, STARTED, LIVE, RPC = "/readyz", "/startupz", "/healthz", "/api/v1/admin/rpc"
 ADMIN = "/api/v1/admin/"
+HOOKS = "/hooks/"
 UNATTRIBUTED = "proxy_attribution_required"
-WAKE, AGENT = "/hooks/wake", "/hooks/agent"
+WAKE, AGENT = f"{HOOKS}wake", f"{HOOKS}agent"
 EXIT_CONFIG = 78
 DOWNGRADE = "a state directory that a newer version has migrated never starts with an older one (exit 78)"
+SUPERVISED = "OPENCLAW_SUPERVISOR_MODE"
 QUIET = {
     "OPENCLAW_NO_AUTO_UPDATE": "1",
     "OPENCLAW_DISABLE_BONJOUR": "1",
     "OPENCLAW_NO_RESPAWN": "1",
-    "OPENCLAW_SUPERVISOR_MODE": "external",
+    SUPERVISED: "external",
 }
 # Cron, channels and watchers come along enabled with a cloned state: nothing may act twice.
 ACT_ONCE = {
@@ -30,7 +33,7 @@ ACT_ONCE = {
     "OPENCLAW_SKIP_GMAIL_WATCHER": "1",
     "OPENCLAW_SKIP_BROWSER_CONTROL_SERVER": "1",
 }
-GATEWAY_TOKEN, HOOKS_TOKEN = "OPENCLAW_GATEWAY_TOKEN", "OPENCLAW_HOOKS_TOKEN"
+HOOKS_TOKEN = "OPENCLAW_HOOKS_TOKEN"
 STATE_DATABASE = "state/openclaw.sqlite"
 
 
@@ -51,12 +54,11 @@ def environment(gateway: GatewaySection, acts: bool) -> dict[str, str]:
 def command(plan: Plan, gateway: GatewaySection, *words: str) -> list[str]:
     """The gateway's own command line tool, run on the Mac with its env file: the words of one command."""
     variables = [f"{name}={value}" for name, value in environment(gateway, acts=True).items()]
-    wrapper = f"{plan.host.runbook_dir}/bin/with-env.sh"
     return [
         "/usr/bin/env",
         *variables,
         "/bin/sh",
-        wrapper,
+        plan.folder.wrapper,
         gateway.env_file,
         plan.runtime.node,
         entry(plan, gateway),
@@ -123,8 +125,3 @@ def parse_ready(readyz: str, startupz: str) -> tuple[bool, str]:
     except ValueError:
         return False, ""
     return ready.get("ready") is True and started.get("ok") is True, str(started.get("version", ""))
-
-
-def verifies_signatures(plan: Plan) -> bool:
-    """Whether the gateway itself checks a provider's signature. OpenClaw checks its hooks token alone."""
-    return plan.runtime.package != "openclaw"

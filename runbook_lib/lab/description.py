@@ -63,7 +63,10 @@ def describe(layout: Layout, ports: Ports, kind: Kind) -> None:
             "probe_headers": {"X-Practice-Client": CLIENT},
             "proxy_read_timeout_s": web.READ_TIMEOUT_S,
         },
-        "webhooks": {name: canary[secret] for name, secret in WEBHOOK_SECRETS.items() if secret in canary},
+        "webhooks": {
+            **{name: canary[secret] for name, secret in WEBHOOK_SECRETS.items() if secret in canary},
+            "gateway_verifies": kind.verifies_signatures,
+        },
         "thresholds": dict(kind.thresholds),
         "incident": {
             "notify": f"file:{layout.staging / 'incident.env'}#INCIDENT_URL",

@@ -25,6 +25,7 @@ class Kind:
     is_packed_here: bool = False  # else it comes from npm's public registry
     takes_orders: bool = False  # fails when the practice-faults file tells it to
     asks_model: bool = False
+    verifies_signatures: bool = False  # of a provider's delivery, beside the hooks token
     thresholds: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -43,6 +44,7 @@ KINDS: dict[str, Kind] = {
             mix={"wake": 40, "agent": 30, "github": 20, "stripe": 5, "anonymous": 5},
             is_packed_here=True,
             takes_orders=True,
+            verifies_signatures=True,
             # On a busy machine a queue of requests puts 20 % on one gateway's memory for as long as a practice run
             # lasts. Real regions keep the article's 18 %.
             thresholds={"rss_gap_pct": 30},

@@ -126,7 +126,7 @@ def send(mac: Mac, sending: Sending) -> pd.DataFrame:
 def release(mac: Mac) -> None:
     """Let go of the Mac, so that somebody else may change it without waiting."""
     if not mac.dry_run:
-        _send(mac, script("release_lock.sh"), lock.lock_file(mac.plan), lock.own_id())
+        _send(mac, script("release_lock.sh"), mac.plan.folder.lock, lock.own_id())
 
 
 def unlock(mac: Mac, holder: lock.Holder, why: str) -> None:
@@ -137,7 +137,7 @@ def unlock(mac: Mac, holder: lock.Holder, why: str) -> None:
         Proposal(
             UNLOCK,
             script("release_lock.sh"),
-            args=(lock.lock_file(mac.plan), holder.id),
+            args=(mac.plan.folder.lock, holder.id),
             facts={"why": why},
             urgent=True,
         ),

@@ -8,7 +8,6 @@ from typing import Any
 
 from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal
-from runbook_lib.plan.models import Plan
 from runbook_lib.records.ledger import Ledger, operator
 from runbook_lib.ssh.host import Completed
 
@@ -16,13 +15,9 @@ HOLD = "hold the operator's lease"
 RELEASE = "give the operator's lease back"
 
 
-def lease_file(plan: Plan) -> str:
-    return f"{plan.host.runbook_dir}/lease"
-
-
 def propose_lease(mac: Mac, for_s: float) -> Proposal:
     """Hold the canary's traffic for `for_s` seconds more, by the Mac's own clock."""
-    path = lease_file(mac.plan)
+    path = mac.plan.folder.lease
     return Proposal(
         f"{HOLD} for {for_s:g} s",
         f"# {HOLD}\n"
@@ -37,7 +32,7 @@ def propose_lease(mac: Mac, for_s: float) -> Proposal:
 
 def propose_release(mac: Mac) -> Proposal:
     """End the guard: nothing is left that somebody must answer for."""
-    path = lease_file(mac.plan)
+    path = mac.plan.folder.lease
     return Proposal(
         RELEASE,
         f'# {RELEASE}\nrm -f "$1" && [ ! -e "$1" ]\n',

@@ -19,10 +19,6 @@ from runbook_lib.ssh.host import Completed
 HELD_BY_ANOTHER = 75  # sysexits.h: EX_TEMPFAIL
 
 
-def lock_file(plan: Plan) -> str:
-    return f"{plan.host.runbook_dir}/lock"
-
-
 def own_id() -> str:
     """This process, as no other on any machine is called."""
     return f"{_machine()}.{os.getpid()}"
@@ -65,7 +61,7 @@ class Holder:
 
 def guarded(plan: Plan, title: str, change: str, why: str, gone: str = "") -> str:
     """A change that runs only where this process holds the Mac; else it ends with HELD_BY_ANOTHER and says who does."""
-    words = [lock_file(plan), own_id(), f"{plan.lease.attended_s:.0f}", operator(), why or title, gone]
+    words = [plan.folder.lock, own_id(), f"{plan.lease.attended_s:.0f}", operator(), why or title, gone]
     return (
         f"# {title}\n{script('hold_lock.sh')}"
         f"if ! hold {sh(*words)}; then\n"
@@ -85,5 +81,5 @@ def _machine() -> str:
 
 def probe_lock(mac: Mac) -> Holder | None:
     """Who holds this Mac now."""
-    done = mac.host.run('# ask who holds this Mac\n[ ! -f "$1" ] || cat "$1"\n', lock_file(mac.plan))
+    done = mac.host.run('# ask who holds this Mac\n[ ! -f "$1" ] || cat "$1"\n', mac.plan.folder.lock)
     return Holder.parse(done.stdout)

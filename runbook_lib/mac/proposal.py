@@ -93,6 +93,12 @@ def staged(files: Mapping[str, str]) -> str:
     return "\n".join([*lines, end, ""])
 
 
+def facts_table(**proofs: Mapping[str, Any]) -> pd.DataFrame:
+    """What proofs found, one row a fact: change, fact, value."""
+    rows = [(change, fact, str(value)) for change, facts in proofs.items() for fact, value in facts.items()]
+    return pd.DataFrame(rows, columns=["change", "fact", "value"])
+
+
 def sh(*words: str) -> str:
     """Words as one shell command."""
     return shlex.join(words)

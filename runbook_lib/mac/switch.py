@@ -50,7 +50,7 @@ def _switch(plan: Plan, what: str, command: str, expected: str, facts: dict[str,
         answer = done.fields().get("answer", "").split()
         if len(answer) == 3 and answer[2] != expected:
             raise ActionFailed(
-                f"{mac.host.name}, nginx: {what}: {plan.drain_file} is as it should be, but nginx's worker says "
+                f"{mac.host.name}, nginx: {what}: {plan.folder.drain} is as it should be, but nginx's worker says "
                 f"{answer[2]}: can its user see that folder? Until then only a reload changes the weight"
             )
         return {"nginx": answer[2] if len(answer) == 3 else "does not run our configuration"}
@@ -59,7 +59,7 @@ def _switch(plan: Plan, what: str, command: str, expected: str, facts: dict[str,
     return Proposal(
         what,
         text,
-        args=(plan.drain_file, f"http://127.0.0.1:{plan.nginx.probe_port}/__rollout"),
+        args=(plan.folder.drain, f"http://127.0.0.1:{plan.nginx.probe_port}/__rollout"),
         commands=(_typed(command, plan),),
         proof=prove,
         undo=_typed(PUT_BACK if command == PULL else PULL, plan),
@@ -70,4 +70,4 @@ def _switch(plan: Plan, what: str, command: str, expected: str, facts: dict[str,
 
 def _typed(command: str, plan: Plan) -> str:
     """A command of the kill switch with its file instead of $1."""
-    return command.replace('"$1"', sh(plan.drain_file))
+    return command.replace('"$1"', sh(plan.folder.drain))

@@ -63,7 +63,7 @@ class Pulse:
 def probe_pulse(mac: Mac) -> Pulse:
     """The running revision, asked of nginx by a new connection. workers: pid, state (serving or draining)."""
     section = mac.plan.nginx
-    words = (str(section.probe_port), section.pid_file, mac.plan.drain_file, mac.plan.pending_dir)
+    words = (str(section.probe_port), section.pid_file, mac.plan.folder.drain, mac.plan.folder.pending)
     done = mac.host.run(script("ask_pulse.sh"), *words)
     fields = done.fields()
     workers = [(int(pid), state) for _, pid, state in done.rows(3)]

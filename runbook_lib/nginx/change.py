@@ -71,7 +71,7 @@ def propose_files(
     Unless it is confirmed in time, the sentinel takes it back; where none runs, the facts say that it is `unwatched`.
     """
     section = mac.plan.nginx
-    pending = mac.plan.pending_dir
+    pending = mac.plan.folder.pending
     watcher = f"{mac.plan.runtime.launchd_domain}/{mac.plan.sentinel_label}"
     body = (
         staged(after)

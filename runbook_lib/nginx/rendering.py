@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from runbook_lib.accesslog import LOG_FORMAT
+from runbook_lib.gateway import openclaw
 from runbook_lib.nginx.adoption import adopt, is_managed, is_on, receiving_servers
 from runbook_lib.nginx.configuration import Configuration, Directive
 from runbook_lib.nginx.revision import revision_of
@@ -36,12 +37,12 @@ def render(
     """
     servers = receiving_servers(plan, configuration)
     server_conf = TEMPLATES.get_template("server.conf.j2").render(
-        drain_file=plan.drain_file,
+        drain_file=plan.folder.drain,
         slim_log=plan.nginx.slim_log,
         inherited_logs=_inherited_logs(plan, servers[0]),
         files_are_cached=any(is_on(server.within[-1].effective("open_file_cache")) for server in servers),
         deny_admin=not any(
-            "/api/v1/admin/" in location.args and not is_managed(plan, location)
+            openclaw.ADMIN in location.args and not is_managed(plan, location)
             for server in servers
             for location in server.find("location")
         ),
@@ -53,7 +54,7 @@ def render(
         text: str = template.render(
             revision=revision,
             weight_pct=weight_pct,
-            drain_file=plan.drain_file,
+            drain_file=plan.folder.drain,
             split_keys=plan.webhooks.split_keys,
             pinned_paths=plan.webhooks.pinned_paths,
             primary=plan.primary.address,

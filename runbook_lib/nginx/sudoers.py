@@ -30,7 +30,7 @@ def render(plan: Plan) -> str:
 def commands(plan: Plan) -> Iterator[tuple[str, str]]:
     """Each command with a regular expression of its arguments, as ask_nginx.sh and change_nginx.sh run it."""
     section = plan.nginx
-    conf, pending = _exact(section.conf), _exact(plan.pending_dir)
+    conf, pending = _exact(section.conf), _exact(plan.folder.pending)
     yield section.binary, "-V"
     yield section.binary, "-t -c [^ ]*/nginx[.][A-Za-z0-9]+/slow_start[.]conf"
     yield section.binary, f"-T -q -c {conf}"

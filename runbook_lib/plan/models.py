@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from runbook_lib.plan.folder import RunbookFolder
 from runbook_lib.plan.thresholds import LONGEST_S, Thresholds
 
 
@@ -142,6 +143,8 @@ class WebhooksSection(Section):
     stripe_secret: SecretRef | None = None
     split_keys: Annotated[list[NginxVariable], Field(min_length=1)]
     pinned_paths: list[UrlPath] = []
+    gateway_verifies: bool = False
+    """Whether the gateway itself checks a provider's signature. OpenClaw checks its hooks token alone."""
 
     @property
     def signing_secrets(self) -> dict[str, str]:
@@ -300,10 +303,6 @@ class Plan(Section):
         return f"{self.canary.label}.sentinel"
 
     @property
-    def pending_dir(self) -> str:
-        """Where a change of nginx leaves the way back until it is confirmed."""
-        return f"{self.host.runbook_dir}/pending"
-
-    @property
-    def drain_file(self) -> str:
-        return f"{self.host.runbook_dir}/drain"
+    def folder(self) -> RunbookFolder:
+        """What the runbook keeps on the Mac."""
+        return RunbookFolder(self.host.runbook_dir)

@@ -101,11 +101,11 @@ class Watcher:
             self._mac = self._mac or Mac.connect(self.plan, run.ledger())
             recent = self._mac.host.run(
                 script("ask_recent.sh"),
-                sentinel.samples_file(self.plan),
+                self.plan.folder.samples,
                 str(SAMPLES_BYTES),
                 self.plan.nginx.slim_log,
                 str(LOG_BYTES),
-                self.plan.drain_file,
+                self.plan.folder.drain,
             ).stdout
         except HostError as error:
             self.close()

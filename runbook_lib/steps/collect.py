@@ -73,7 +73,7 @@ def wait(mac: Mac, wait_s: float, stay: Callable[[], None]) -> None:
 
 def collect_samples(mac: Mac, run: Run) -> pd.DataFrame:
     """Fetch the new samples, keep them with the run, and answer all so far; columns as in sentinel.parse_samples."""
-    _fetch(mac, run, sentinel.samples_file(mac.plan), "samples")
+    _fetch(mac, run, mac.plan.folder.samples, "samples")
     return read_samples(run.slices("samples"))
 
 
@@ -87,7 +87,7 @@ def collect_events(mac: Mac, run: Run) -> int:
 
     Each is written once, whenever this was interrupted: the ledger says how many of the kept lines it has.
     """
-    _fetch(mac, run, sentinel.events_file(mac.plan), "sentinel")
+    _fetch(mac, run, mac.plan.folder.events, "sentinel")
     done = sentinel.parse_events(b"".join(_contents(run.slices("sentinel")))).query("run == @run.name")
     new = done.iloc[len(run.ledger().events("drained", "reverted", step="sentinel")) :]
     for row in new.to_dict("records"):

@@ -76,7 +76,7 @@ def propose_env_file(mac: Mac) -> Proposal:
     return Proposal(
         "write the canary's env file",
         f"# write the canary's env file\n{functions}\n{function('put_file')}{script('put_env.sh')}",
-        args=(section.env_file, launchd.wrapper_path(mac.plan)),
+        args=(section.env_file, mac.plan.folder.wrapper),
         commands=(f"write {section.env_file} (0600) with {', '.join(section.secrets)}",),
         proof=lambda mac, done: _prove_env(mac, done),
         undo=f"rm {section.env_file}",

@@ -81,8 +81,8 @@ def propose_aside(mac: Mac, taken: Snapshot) -> Proposal:
         'mkdir -p "$aside-$number" || return 1\n'
         'for path in "$2" "$3"; do [ ! -e "$path" ] || mv "$path" "$aside-$number/" || return 1; done\n'
         "rm -f \"$4\" && printf 'result\\taside\\n'\n",
-        args=(taken.directory, section.plist, section.state_dir, mac.plan.drain_file),
-        commands=(f"mv {section.plist} {section.state_dir} {taken.directory}/aside-N/", f"rm {mac.plan.drain_file}"),
+        args=(taken.directory, section.plist, section.state_dir, mac.plan.folder.drain),
+        commands=(f"mv {section.plist} {section.state_dir} {taken.directory}/aside-N/", f"rm {mac.plan.folder.drain}"),
         undo=f"move both back from {taken.directory}/aside-N/",
     )
 

@@ -24,7 +24,6 @@ from runbook_lib.judging.pair import (
     RESET_ODDS,
 )
 from runbook_lib.judging.ratios import bets_of
-from runbook_lib.mac.lease import lease_file
 from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal, sh
 from runbook_lib.onmac import function, script
@@ -36,14 +35,6 @@ AT_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 
 EVENT_FIELDS = ["at", "run", "event", "cause", "what"]
-
-
-def samples_file(plan: Plan) -> str:
-    return f"{plan.host.runbook_dir}/samples.tsv"
-
-
-def events_file(plan: Plan) -> str:
-    return f"{plan.host.runbook_dir}/sentinel-events.tsv"
 
 
 def propose_sentinel(mac: Mac) -> Proposal:
@@ -97,7 +88,7 @@ def propose_removal(mac: Mac) -> Proposal:
     plist = _plist_file(plan)
     return Proposal(
         "remove the sentinel",
-        script("stop_job.sh") + f"rm -f {sh(plist, lease_file(plan))}\n",
+        script("stop_job.sh") + f"rm -f {sh(plist, plan.folder.lease)}\n",
         args=(plan.runtime.launchd_domain, plan.sentinel_label, "20"),
         commands=(f"launchctl bootout {plan.runtime.launchd_domain}/{plan.sentinel_label}", f"rm {plist}"),
         undo="run step 4 again",
@@ -109,7 +100,7 @@ def config(plan: Plan, run: str) -> str:
     lines = [
         f"run={sh(run)}",
         f"every_s={plan.observation.sample_every_s:g}",
-        f"samples={sh(samples_file(plan))}",
+        f"samples={sh(plan.folder.samples)}",
         f"domain={sh(plan.runtime.launchd_domain)}",
         *(f"{name}={sh(path)}" for name, path in _files(plan).items()),
         f"canary={sh(plan.canary.address)}",
@@ -123,11 +114,11 @@ def config(plan: Plan, run: str) -> str:
 
 def _files(plan: Plan) -> dict[str, str]:
     return {
-        "drain_file": plan.drain_file,
-        "lease": lease_file(plan),
-        "pending": plan.pending_dir,
-        "events": events_file(plan),
-        "guarded": f"{plan.host.runbook_dir}/guarded",
+        "drain_file": plan.folder.drain,
+        "lease": plan.folder.lease,
+        "pending": plan.folder.pending,
+        "events": plan.folder.events,
+        "guarded": plan.folder.guarded,
         "slim_log": plan.nginx.slim_log,
     }
 
@@ -194,14 +185,13 @@ def _plist_file(plan: Plan) -> str:
 
 
 def _plist(plan: Plan) -> str:
-    folder = plan.host.runbook_dir
     return plistlib.dumps(
         {
             "Label": plan.sentinel_label,
-            "ProgramArguments": ["/bin/sh", f"{folder}/bin/sentinel.sh", f"{folder}/sentinel.conf"],
+            "ProgramArguments": ["/bin/sh", plan.folder.sentinel, plan.folder.sentinel_config],
             "RunAtLoad": True,
             "KeepAlive": True,
-            "StandardErrorPath": f"{folder}/sentinel.log",
-            "StandardOutPath": f"{folder}/sentinel.log",
+            "StandardErrorPath": plan.folder.sentinel_log,
+            "StandardOutPath": plan.folder.sentinel_log,
         }
     ).decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from runbook_lib.gateway import delivery, openclaw, webhooks
+from runbook_lib.gateway import delivery, webhooks
 from runbook_lib.gateway.delivery import Delivery
 from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Sending
@@ -32,8 +32,8 @@ def together(*answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def judge_forged(plan: Plan, answers: pd.DataFrame) -> list[Check]:
-    """Is a forged signature refused, where this gateway is known to verify signatures?"""
-    verifies = openclaw.verifies_signatures(plan) if plan.webhooks.signing_secrets else True  # the token, then
+    """Is a forged signature refused, where this gateway is known to verify signatures? Every one checks its token."""
+    verifies = plan.webhooks.gateway_verifies or not plan.webhooks.signing_secrets
     return [webhooks.judge_forged(answers, verifies)]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from runbook_lib.errors import ActionFailed
-from runbook_lib.gateway import launchd, openclaw
+from runbook_lib.gateway import openclaw
 from runbook_lib.gateway.launchd import Job
 from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal, sh
@@ -75,7 +75,7 @@ def of_run(run: Run) -> Snapshot:
 
 def prepare_tools(mac: Mac) -> Proposal:
     """Put the runbook's own folder and its env wrapper on the Mac; nothing of yours is touched."""
-    folder, wrapper = mac.plan.host.runbook_dir, launchd.wrapper_path(mac.plan)
+    folder, wrapper = mac.plan.host.runbook_dir, mac.plan.folder.wrapper
     return Proposal(
         "put the runbook's tools on the Mac",
         "# put the runbook's tools on the Mac\n"
@@ -95,7 +95,7 @@ def propose_snapshot(mac: Mac, name: str) -> Proposal:
     writes. Too little room is refused before anything is written.
     """
     plan = mac.plan
-    directory = f"{plan.host.runbook_dir}/snapshots/{name}"
+    directory = plan.folder.snapshot(name)
     nginx_dir = plan.nginx.conf.rpartition("/")[0]
     states = [g.state_dir for g in plan.gateways.values()]
     keep = []

@@ -7,7 +7,6 @@ from typing import Any
 
 from runbook_lib.errors import ActionFailed
 from runbook_lib.gateway import openclaw
-from runbook_lib.gateway.launchd import wrapper_path
 from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal
 from runbook_lib.nginx.asking import probe_pulse
@@ -35,7 +34,7 @@ def propose_suspension(mac: Mac, name: str) -> Proposal:
         script("suspend_gateway.sh"),
         args=(
             section.url + openclaw.RPC,
-            wrapper_path(plan),
+            plan.folder.wrapper,
             section.env_file,
             openclaw.GATEWAY_TOKEN,
             f"rollout-{name}",

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from runbook_lib.gateway import openclaw
-from runbook_lib.gateway.launchd import DRAIN_S, EXIT_TIMEOUT_S, compare_plists, lint_plist, variable, wrapper_path
+from runbook_lib.gateway.launchd import DRAIN_S, EXIT_TIMEOUT_S, compare_plists, lint_plist, variable
 from runbook_lib.mac.mac import Mac
 from runbook_lib.onmac import script
 from runbook_lib.verdict import Answer, Check, Hop, passed_if
@@ -49,7 +49,6 @@ def judge_plist(findings: pd.DataFrame) -> list[Check]:
 
 
 RULE_COLUMNS = ["gateway", "rule", "installer", "plist", "launchd"]
-SUPERVISED = "OPENCLAW_SUPERVISOR_MODE"
 
 
 def probe_rules(mac: Mac) -> pd.DataFrame:
@@ -66,7 +65,7 @@ def probe_rules(mac: Mac) -> pd.DataFrame:
         for word in (name, section.label, openclaw.package(plan, section), section.env_file)
     ]
     domain = plan.runtime.launchd_domain
-    done = mac.host.run(script("ask_installer.sh"), plan.runtime.node, domain, wrapper_path(plan), *words)
+    done = mac.host.run(script("ask_installer.sh"), plan.runtime.node, domain, plan.folder.wrapper, *words)
     said = {(kind, name): text for kind, name, text in done.rows(3)}
     rows = []
     for name, section in plan.gateways.items():
@@ -75,8 +74,8 @@ def probe_rules(mac: Mac) -> pd.DataFrame:
         for key, theirs, ours in compare_plists(installers, content):
             loaded = said.get(("loaded", name), "") if key == "ExitTimeOut" else ""
             rows.append((name, key, theirs if said.get(("installer", name)) else "unknown", ours, loaded))
-        mode = said.get(("mode", name)) or variable(content, SUPERVISED)
-        rows.append((name, SUPERVISED, "", mode, ""))
+        mode = said.get(("mode", name)) or variable(content, openclaw.SUPERVISED)
+        rows.append((name, openclaw.SUPERVISED, "", mode, ""))
     return pd.DataFrame(rows, columns=RULE_COLUMNS)
 
 
@@ -90,8 +89,8 @@ def _judge_rules(name: str, part: pd.DataFrame) -> Check:
     rows = {str(row["rule"]): row for row in part.fillna("").to_dict("records")}
     timeout = rows["ExitTimeOut"]
     waits_s, loaded = int(timeout["plist"] or 20), str(timeout["launchd"])
-    drains_s = DRAIN_S if rows[SUPERVISED]["plist"] == "external" else 5
-    others = [row for rule, row in rows.items() if rule not in ("ExitTimeOut", SUPERVISED)]
+    drains_s = DRAIN_S if rows[openclaw.SUPERVISED]["plist"] == "external" else 5
+    others = [row for rule, row in rows.items() if rule not in ("ExitTimeOut", openclaw.SUPERVISED)]
     differ = [row for row in others if row["installer"] not in ("unknown", row["plist"])]
     said = f"{name}: launchd waits {waits_s} s, OpenClaw drains for up to {drains_s} s"
     if waits_s < drains_s:
