@@ -4,6 +4,7 @@ RunbookError
 ├── PlanError            the parameters are wrong; nothing was touched           exit 2
 ├── EvidenceError        a run folder, ledger or log cannot be believed          exit 2
 ├── HostError            the Mac could not be asked                              exit 3
+│   ├── RouteRefused         ssh refuses its configuration: the parameter is named   exit 2
 │   ├── HostUnreachable      no connection: address, port, jump host, timeout
 │   ├── HostKeyRefused       the host's key is unknown or has changed
 │   ├── ConnectionLost       the connection went away; the command may still run
@@ -53,6 +54,12 @@ class HostError(RunbookError):
     def __init__(self, host: str, happened: str, next_step: str) -> None:
         self.host = host
         super().__init__(f"{host}: {happened}. Next: {next_step}")
+
+
+class RouteRefused(HostError):
+    """What the parameters and the ssh_config say leads to no Mac; nothing was touched."""
+
+    exit_code = 2
 
 
 class HostUnreachable(HostError):

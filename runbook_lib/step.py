@@ -50,6 +50,7 @@ class Step:
             "region": plan.region,
             "run": self.run.name,
             **({"sealed now": self.sealed} if self.sealed else {}),
+            **({"ssh": "; ".join(self.mac.host.notes)} if self.mac.host.notes else {}),
             "dry run": "yes: nothing is changed" if self.mac.dry_run else "no",
             "topology": plan.topology,
             "primary": f"{plan.primary.label} on {plan.primary.address}",

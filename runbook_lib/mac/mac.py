@@ -22,7 +22,7 @@ class Mac:
 
     @classmethod
     def connect(cls, plan: Plan, ledger: Ledger, dry_run: bool = False) -> Self:
-        """Connect to the plan's host. Raises HostUnreachable or HostKeyRefused."""
+        """Connect to the plan's host. Raises RouteRefused, HostUnreachable or HostKeyRefused."""
         host = Host(plan.host)
         vault = Vault(host)
         ledger.redact = vault.redact

@@ -10,6 +10,7 @@ from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal, sh
 from runbook_lib.plan.models import Plan
 from runbook_lib.ssh.host import Completed
+from runbook_lib.ssh.settings import by_hand
 
 DRAIN = "drain the canary"
 PULL, PUT_BACK = ': >"$1" && [ -e "$1" ]', 'rm -f "$1" && [ ! -e "$1" ]'
@@ -40,7 +41,7 @@ def propose_trial(plan: Plan) -> list[Proposal]:
 
 def drain_by_hand(plan: Plan) -> str:
     """The drain as a person types it, where nothing can be recorded."""
-    return f"ssh -F {plan.host.ssh_config} {plan.host.alias} {sh(_typed(PULL, plan))}"
+    return by_hand(plan.host, _typed(PULL, plan))
 
 
 def _switch(plan: Plan, what: str, command: str, expected: str, facts: dict[str, str]) -> Proposal:

@@ -21,7 +21,8 @@ import paramiko
 
 from runbook_lib.errors import CommandFailed, CommandTimeout, ConnectionLost
 from runbook_lib.plan.models import HostSection
-from runbook_lib.ssh.route import AGAIN, LOST, connect, hang_up
+from runbook_lib.ssh.login import LOST
+from runbook_lib.ssh.route import AGAIN, connect, hang_up
 from runbook_lib.ssh.tunnel import Tunnel
 
 CHUNK = 1 << 16
@@ -60,7 +61,8 @@ class Host:
         self._beginning = ThreadPoolExecutor(SHELLS_AHEAD + 1)
         with ExitStack() as closing:
             closing.callback(self._beginning.shutdown, wait=False, cancel_futures=True)
-            self._transport = connect(section, closing)
+            self._transport, self.notes = connect(section, closing)
+            """What is to be said of the way there: lines of known_hosts that were skipped, keys that were new."""
             self._closing = closing.pop_all()
 
     def __enter__(self) -> Self:

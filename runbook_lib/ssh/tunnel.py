@@ -14,7 +14,8 @@ import httpx
 import paramiko
 
 from runbook_lib.errors import ConnectionLost, HostUnreachable
-from runbook_lib.ssh.route import AGAIN, LOST, hang_up
+from runbook_lib.ssh.login import LOST
+from runbook_lib.ssh.route import AGAIN, hang_up
 
 FORBIDDEN = 1  # RFC 4254, 5.1: SSH_OPEN_ADMINISTRATIVELY_PROHIBITED
 
