@@ -104,10 +104,20 @@ cd / && rm -rf "$dir"
 """
 
 
+def _path(plan: Plan, expected: Expected) -> str:
+    """Hooks may have another path than OpenClaw's default."""
+    hooks = "/hooks/"
+    return (
+        expected.path.replace(hooks, f"{plan.webhooks.hooks_path}/", 1)
+        if expected.path.startswith(hooks)
+        else expected.path
+    )
+
+
 def _transfer(plan: Plan, number: int, row: Row, token: Secret) -> str:
     names = ["http_code", "time_connect", "time_appconnect", "time_starttransfer", "time_total", "content_type"]
     options: list[tuple[str, str]] = [
-        ("url", row.url + row.expected.path),
+        ("url", row.url + _path(plan, row.expected)),
         ("request", row.expected.method),
         ("output", str(number)),
         ("max-time", "3"),
@@ -186,7 +196,7 @@ def _ask(plan: Plan, expected: Expected, token: Secret, timeout_s: float) -> dic
         with httpx.Client(verify=_tls(verify), timeout=timeout_s, trust_env=False) as client:
             answer = client.request(
                 expected.method,
-                plan.nginx.public_url + expected.path,
+                plan.nginx.public_url + _path(plan, expected),
                 headers=headers,
                 content=expected.data or None,
                 extensions={"trace": trace},

@@ -13,7 +13,7 @@ from runbook_lib.errors import EvidenceError
 from runbook_lib.gateway import launchd, openclaw
 from runbook_lib.gateway.launchd import Job
 from runbook_lib.mac.mac import Mac
-from runbook_lib.onmac import script
+from runbook_lib.onmac import program, script
 
 
 def probe_jobs(mac: Mac) -> dict[str, Job]:
@@ -65,10 +65,14 @@ def probe_matrix(
 
 
 def probe_packages(mac: Mac) -> pd.DataFrame:
-    """`npm ls --depth=0` of both prefixes side by side: package, primary, canary, same (bool)."""
-    plan = mac.plan
+    """`npm ls --depth=0` of both prefixes side by side: package, primary, canary, same (bool).
+
+    In a global tree, which holds other people's packages, too, only the gateway's own is told.
+    """
+    plan, runtime = mac.plan, mac.plan.runtime
     prefixes = {g.prefix: name for name, g in plan.gateways.items()}
-    done = mac.host.run(script("ask_packages.sh"), plan.runtime.node, plan.runtime.npm, *prefixes)
+    pairs = [word for g in plan.gateways.values() for word in (g.prefix, openclaw.package(plan, g))]
+    done = mac.host.run(script("ask_packages.sh"), runtime.node, runtime.npm, runtime.package, *pairs)
     versions: dict[str, dict[str, str]] = {"primary": {}, "canary": {}}
     for kind, prefix, text in done.rows(3):
         if kind == "tree" and text:
@@ -81,11 +85,17 @@ def probe_packages(mac: Mac) -> pd.DataFrame:
 
 
 def probe_secrets(mac: Mac, salt: str) -> pd.DataFrame:
-    """The secrets of both env files by salted hash: gateway, name, sha256, private (file is 0600). No value leaves."""
-    files = {g.env_file: name for name, g in mac.plan.gateways.items()}
-    done = mac.host.run(script("ask_secrets.sh"), salt, mac.plan.folder.wrapper, *files)
-    private = {file: mode == "1" for kind, file, mode in done.rows(3) if kind == "mode"}
-    rows = [(files[file], name, digest, private[file]) for kind, file, name, digest in done.rows(4) if kind == "secret"]
+    """The secrets of both gateways by salted hash, wherever they stand (env file, openclaw.json, auth profiles).
+
+    gateway, name, sha256, private (its env file is 0600). No value leaves the Mac.
+    """
+    plan = mac.plan
+    files = {gateway.env_file: name for name, gateway in plan.gateways.items()}
+    question = json.dumps({"salt": salt, "gateways": {n: openclaw.files(g) for n, g in plan.gateways.items()}})
+    answer = program("ask_secrets.js")
+    done = mac.host.run(script("ask_secrets.sh"), plan.runtime.node, question, answer, *files)
+    private = {files[file]: mode == "1" for kind, file, mode in done.rows(3) if kind == "mode"}
+    rows = [(name, where, digest, private.get(name, False)) for kind, name, where, digest in done.rows(4)]
     return pd.DataFrame(rows, columns=["gateway", "name", "sha256", "private"])
 
 

@@ -96,7 +96,7 @@ def scribbled(whole: bytes) -> st.SearchStrategy[bytes]:
 
 
 PLAN = reading.load("hk")
-PLIST = render_plist(PLAN, PLAN.canary, "/opt/openclaw.mjs", {"OPENCLAW_STATE_DIR": PLAN.canary.state_dir})
+PLIST = render_plist(PLAN, PLAN.canary, ["/opt/openclaw.mjs"], {"OPENCLAW_STATE_DIR": PLAN.canary.state_dir})
 
 
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)

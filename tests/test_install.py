@@ -235,7 +235,7 @@ def test_the_same_secret_on_both_is_found_whatever_it_is_called(
     checks = install.judge(elsewhere.plan, probe_packages(elsewhere), hashes)
     (check,) = [c for c in checks if c.name == "secrets differ"]
     assert check.answer is Answer.FAIL
-    assert check.reason.endswith("PRACTICE_API_KEY is the same on both")
+    assert check.reason.endswith("PRACTICE_API_KEY is primary's too")
     assert copied.partition("'")[2].strip("'") not in hashes.to_csv()
     assert probe_secrets(elsewhere, "salt").equals(hashes)
     assert not set(probe_secrets(elsewhere, "other")["sha256"]) & set(hashes["sha256"])

@@ -161,7 +161,7 @@ def plan() -> Plan:
 
 def rendered(plan: Plan) -> bytes:
     section = plan.canary
-    return render_plist(plan, section, openclaw.entry(plan, section), openclaw.environment(section, acts=False))
+    return render_plist(plan, section, [openclaw.entry(plan, section)], openclaw.environment(section, acts=False))
 
 
 def test_a_rendered_plist_is_sound_and_holds_no_secret(plan: Plan) -> None:

@@ -74,16 +74,30 @@ RULES: list[tuple[tuple[str, ...], object, str, str]] = [
     (("canary", "state_dir"), f"{PRIMARY_STATE}/canary", "one inside the other", "side by side"),
     (("canary", "state_dir"), "/var/lib", "one inside the other", "side by side"),
     (("canary", "state_dir"), "/", "one inside the other", "side by side"),
-    (("canary", "state_dir"), "/Users/openclaw/.openclaw", "default home of every gateway", "/var/lib/openclaw-canary"),
-    (("primary", "state_dir"), "/Users/openclaw/.OpenClaw", "default home", "/var/lib/"),
+    (
+        ("canary", "state_dir"),
+        "/Users/openclaw/.openclaw",
+        "default home of the user's own gateway",
+        ".openclaw-canary",
+    ),
     (("canary", "state_dir"), "~/.openclaw", "not an absolute path", "write it from / on"),
-    (("canary", "state_dir"), "/Users/o/Desktop/x", "protected by macOS", "/var/lib/"),
-    (("canary", "state_dir"), "/Users/o/documents/x", "protected by macOS", "/var/lib/"),
-    (("canary", "state_dir"), "/Users/o/Library/Mobile Documents/x", "iCloud", "/var/lib/"),
-    (("canary", "state_dir"), "/Users/o/Library/Mobile Documents/com~apple~CloudDocs/x", "iCloud", "/var/lib/"),
-    (("canary", "state_dir"), "/Users/o/Library/CloudStorage/GoogleDrive/x", "is synced", "/var/lib/"),
-    (("canary", "state_dir"), "/Users/o/Dropbox/x", "is synced", "/var/lib/"),
-    (("canary", "state_dir"), "/Volumes/Fast/x", "external volume", "/var/lib/"),
+    (("canary", "state_dir"), "/Users/o/Desktop/x", "protected by macOS", "/Users/openclaw/.openclaw-canary"),
+    (("canary", "state_dir"), "/Users/o/documents/x", "protected by macOS", "/Users/openclaw/.openclaw-canary"),
+    (("canary", "state_dir"), "/Users/o/Library/Mobile Documents/x", "iCloud", "/Users/openclaw/.openclaw-canary"),
+    (
+        ("canary", "state_dir"),
+        "/Users/o/Library/Mobile Documents/com~apple~CloudDocs/x",
+        "iCloud",
+        "/Users/openclaw/.openclaw-canary",
+    ),
+    (
+        ("canary", "state_dir"),
+        "/Users/o/Library/CloudStorage/GoogleDrive/x",
+        "is synced",
+        "/Users/openclaw/.openclaw-canary",
+    ),
+    (("canary", "state_dir"), "/Users/o/Dropbox/x", "is synced", "/Users/openclaw/.openclaw-canary"),
+    (("canary", "state_dir"), "/Volumes/Fast/x", "external volume", "/Users/openclaw/.openclaw-canary"),
     (("canary", "state_dir"), "/var/lib/../lib/openclaw-prod", "not an absolute path", "without ~ and .."),
     (("canary", "state_dir"), "/var/lib/$HOME", "dollar", "a plain path"),
     (("canary", "prefix"), "/Users/openclaw/gateways/primary", "primary's too", "its own"),
@@ -281,3 +295,29 @@ def test_a_notebook_without_a_region(region: object) -> None:
 
 def test_a_sound_plan_says_so_and_touches_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(capsys, PROJECT, "plan", "hk") == (0, "hk: the plan is sound; nothing was touched\n")
+
+
+@pytest.mark.parametrize(
+    ("state", "prefix"),
+    [
+        ("/Users/openclaw/.openclaw", "/opt/homebrew/lib"),  # npm -g
+        ("/Users/openclaw/.openclaw-old7", "/Users/openclaw/.nvm/versions/node/v24.19.0/lib"),  # a profile, nvm
+        ("/Users/openclaw/.openclaw", "/Users/openclaw/.openclaw/lib"),  # the installer's own prefix
+    ],
+)
+def test_a_stock_primary_stays_where_it_is(state: str, prefix: str) -> None:
+    values = changed("primary", "state_dir", to=state)
+    values["primary"]["prefix"] = prefix
+    values["canary"]["state_dir"] = "/Users/openclaw/.openclaw-canary"
+    assert reading.build(values, "test").primary.state_dir == state
+
+
+def test_the_canarys_packages_do_not_lie_in_primarys_state() -> None:
+    values = changed("primary", "state_dir", to="/Users/openclaw/.openclaw")
+    values["canary"]["prefix"] = "/Users/openclaw/.openclaw/canary"
+    assert any("lies in primary's state" in mistake for mistake in refused(values))
+
+
+def test_a_setting_is_no_secret() -> None:
+    values = changed("primary", "secrets", "HOME", to="file:/Users/openclaw/.openclaw/service-env/x.env#HOME")
+    assert any("primary.secrets.HOME: is a setting" in mistake for mistake in refused(values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gateways import NODE
 from shells import MAC_PATH, SHELLS, Answer, each_shell, in_every_shell, put, run
 
-from runbook_lib.onmac import function, script
+from runbook_lib.onmac import function, program, script
 
 ON_MAC = Path(__file__).resolve().parents[1] / "runbook_lib/onmac"
 
@@ -109,23 +111,27 @@ def test_stop_job_believes_print(launchctl: Callable[[], Path]) -> None:
     assert in_every_shell(ask) == "result\tgone\n"
 
 
-SECRETS = "OPENCLAW_GATEWAY_TOKEN='a b$c`d'\nexport API_KEY=\"x'y=z\"\n# comment\nPLAIN=p\\n\n"
+SECRETS = "OPENCLAW_GATEWAY_TOKEN='a b$c`d long'\nexport API_KEY=\"x'y=zzzzz\"\n# comment\nPLAIN_TEXT=pppppp\\n\n"
 
 
 def test_ask_secrets_and_its_wrapper(tmp_path: Path) -> None:
-    """The values come out as they were written, and only their hashes are printed."""
+    """Only hashes are printed; what is named a secret is one, whatever its name."""
     first, second = put(tmp_path / "a.env", SECRETS, 0o600), put(tmp_path / "b.env", SECRETS, 0o644)
-    wrapper = str(ON_MAC / "with-env.sh")
     files = (str(first), str(second), str(tmp_path / "absent.env"))
-    answer = in_every_shell(lambda shell: run(shell, script("ask_secrets.sh"), "salt", wrapper, *files))
+    here = {"state": str(tmp_path), "config": str(tmp_path / "openclaw.json")}
+    put(tmp_path / "openclaw.json", "{ gateway: { auth: { token: 'told-by-json5' } } } // ours")
+    gateways = {"one": {**here, "env": str(first), "names": ["PLAIN_TEXT"]}, "two": {**here, "env": str(second)}}
+    question = json.dumps({"salt": "salt", "gateways": gateways})
+    words = (str(NODE), question, program("ask_secrets.js"), *files)
+    answer = in_every_shell(lambda shell: run(shell, script("ask_secrets.sh"), *words))
     rows = [line.split("\t") for line in answer.splitlines()]
     assert [row[2] for row in rows if row[0] == "mode"] == ["1", "0"]
-    names = [row[2] for row in rows if row[0] == "secret" and row[1] == str(first)]
-    assert names == ["OPENCLAW_GATEWAY_TOKEN", "API_KEY", "PLAIN"]
-    digests = [[row[3] for row in rows if row[0] == "secret" and row[1] == str(file)] for file in (first, second)]
-    assert digests[0] == digests[1]
-    assert len(set(digests[0])) == 3
-    assert "a b" not in answer
+    names = {who: [row[2] for row in rows if row[0] == "secret" and row[1] == who] for who in gateways}
+    assert names["two"] == ["OPENCLAW_GATEWAY_TOKEN", "API_KEY", "gateway.auth.token"]
+    assert names["one"] == ["OPENCLAW_GATEWAY_TOKEN", "API_KEY", "PLAIN_TEXT", "gateway.auth.token"]
+    hashes = {row[2]: row[3] for row in rows if row[0] == "secret"}
+    assert hashes["OPENCLAW_GATEWAY_TOKEN"] == hashlib.sha256(b"salta b$c`d long").hexdigest()
+    assert "a b" not in answer and "told" not in answer
 
 
 @each_shell
@@ -134,9 +140,9 @@ def test_with_env_reads_and_never_evaluates(shell: str, tmp_path: Path) -> None:
     words = [*SHELLS[shell], str(ON_MAC / "with-env.sh"), str(file), "/usr/bin/printenv"]
     done = subprocess.run(words, capture_output=True, text=True, env={"PATH": MAC_PATH})
     found = dict(line.split("=", 1) for line in done.stdout.splitlines())
-    assert found["OPENCLAW_GATEWAY_TOKEN"] == "a b$c`d"
-    assert found["API_KEY"] == "x'y=z"
-    assert found["PLAIN"] == "p\\n"
+    assert found["OPENCLAW_GATEWAY_TOKEN"] == "a b$c`d long"
+    assert found["API_KEY"] == "x'y=zzzzz"
+    assert found["PLAIN_TEXT"] == "pppppp\\n"
     assert found["EVIL"] == f"$(touch {tmp_path}/evil)"
     assert not (tmp_path / "evil").exists()
 

@@ -78,6 +78,9 @@ class Kept:
                 typed[column] = pd.Series([float(v) if v else float("nan") for v in frame[column]], dtype=float)
         return frame.assign(**typed)
 
+    def has(self, name: str) -> bool:
+        return (self.folder / f"{name}.csv").exists()
+
     def facts(self, name: str) -> Any:
         return json.loads(self._text(f"{name}.json"))
 

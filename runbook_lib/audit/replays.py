@@ -17,7 +17,18 @@ from runbook_lib.gateway.launchd import Job
 from runbook_lib.gateway.webhooks import judge_agent, judge_replay
 from runbook_lib.nginx import lints
 from runbook_lib.nginx.asking import pulse_from
-from runbook_lib.steps import climb, dark, install, migration, observation, rollback, smoke, snapshot, validation
+from runbook_lib.steps import (
+    climb,
+    dark,
+    install,
+    isolation,
+    migration,
+    observation,
+    rollback,
+    smoke,
+    snapshot,
+    validation,
+)
 from runbook_lib.verdict import Check
 
 RECOMPUTED, REJUDGED = "recomputed", "re-judged"
@@ -43,13 +54,17 @@ def _validate(kept: Kept) -> Replayed:
 
 def _start_dark(kept: Kept) -> Replayed:
     pulse = pulse_from(kept.facts("pulse"))
-    return {REJUDGED: _matrix(kept), RECOMPUTED: dark.judge(pulse, kept.counts().select(revision=pulse.revision))}
+    return {
+        REJUDGED: [*_matrix(kept), *_isolation(kept)],
+        RECOMPUTED: dark.judge(pulse, kept.counts().select(revision=pulse.revision)),
+    }
 
 
 def _smoke(kept: Kept) -> Replayed:
-    answers = (kept.table(name) for name in ("first", "again", "both"))
+    first, again, both = (kept.table(name) for name in ("first", "again", "both"))
     others = [*smoke.judge_forged(kept.plan, kept.table("forged")), judge_agent(kept.table("agent"))]
-    return {REJUDGED: [*judge_replay(*answers), *others]}
+    replayed = judge_replay(first, again, both, to_both=kept.plan.webhooks.smoke_primary)
+    return {REJUDGED: [*replayed, *others, *_isolation(kept)]}
 
 
 def _raise(kept: Kept) -> Replayed:
@@ -63,7 +78,7 @@ def _observe(kept: Kept) -> Replayed:
     weight, drains = kept.last("weight"), [event for event in kept.before if event["event"] == "drained"]
     drained = observation.drained_since(drains, weight)
     seen = observation.Observation.of(kept.plan, weight, kept.counts(), kept.samples(), drained)
-    return {RECOMPUTED: observation.judge(kept.plan, seen), REJUDGED: _matrix(kept)}
+    return {RECOMPUTED: observation.judge(kept.plan, seen), REJUDGED: [*_matrix(kept), *_isolation(kept)]}
 
 
 def _promote(kept: Kept) -> Replayed:
@@ -106,6 +121,11 @@ REPLAYS: dict[str, Callable[[Kept], Replayed]] = {
 
 def _matrix(kept: Kept, name: str = "matrix") -> list[Check]:
     return matrix.judge_matrix(kept.table(name))
+
+
+def _isolation(kept: Kept) -> list[Check]:
+    """None in runs from before it was asked."""
+    return isolation.judge(kept.table("isolation")) if kept.has("isolation") else []
 
 
 def _job(row: Mapping[Hashable, Any]) -> Job:

@@ -35,16 +35,18 @@ class Delivery:
     headers: Mapping[str, str] = field(repr=False)
 
 
-def deliveries(run_id: str, hooks_token: str, secrets: Mapping[str, str], copy: int | str = 1) -> list[Delivery]:
+def deliveries(
+    run_id: str, hooks_token: str, secrets: Mapping[str, str], copy: int | str = 1, hooks_path: str = "/hooks"
+) -> list[Delivery]:
     """The recorded webhooks of the providers that `secrets` has (github, stripe), signed now, with an idempotency key
-    made from run, fixture and copy alone; a plain /hooks/agent where it has none.
+    made from run, fixture and copy alone; a plain agent hook where it has none.
 
     Another `copy` is another delivery of the same body. Raises PlanError when a secret cannot be sent as a
     header; the message names it and never holds its value.
     """
     refuse_unsendable(hooks_token=hooks_token, **{f"{name}_secret": secret for name, secret in secrets.items()})
     if not secrets:
-        return [_agent(run_id, hooks_token, copy)]
+        return [_agent(run_id, hooks_token, copy, hooks_path)]
     made = []
     for file in sorted((files("runbook_lib") / "fixtures").iterdir(), key=lambda file: file.name):
         if not file.name.endswith(".json"):
@@ -63,22 +65,22 @@ def deliveries(run_id: str, hooks_token: str, secrets: Mapping[str, str], copy: 
             **(signed or stripe_headers(body, secret, int(time.time()))),
         }
         name = f"{provider} {event}" + (f" ({copy})" if str(copy) != "1" else "")
-        made.append(Delivery(name, provider, event, f"/hooks/{provider}", key, body, headers))
+        made.append(Delivery(name, provider, event, f"{hooks_path}/{provider}", key, body, headers))
     return made
 
 
-def forged(run_id: str, hooks_token: str, providers: Iterable[str]) -> list[Delivery]:
+def forged(run_id: str, hooks_token: str, providers: Iterable[str], hooks_path: str = "/hooks") -> list[Delivery]:
     """The same webhooks with the right token and a signature nobody's secret made; a wrong token where none signs."""
     made_up = {provider: token_hex() for provider in providers}
-    return deliveries(run_id, hooks_token if made_up else token_hex(), made_up, copy=FORGED)
+    return deliveries(run_id, hooks_token if made_up else token_hex(), made_up, FORGED, hooks_path)
 
 
-def _agent(run_id: str, hooks_token: str, copy: int | str) -> Delivery:
+def _agent(run_id: str, hooks_token: str, copy: int | str, hooks_path: str) -> Delivery:
     key = str(uuid.uuid5(_NAMESPACE, f"{run_id}/openclaw.agent/{copy}"))
     body = json.dumps({"message": AGENT_MESSAGE, "name": "rollout smoke", "deliver": False}).encode()
     headers = {"Authorization": f"Bearer {hooks_token}", "Content-Type": "application/json", "Idempotency-Key": key}
     name = "openclaw agent" + (f" ({copy})" if str(copy) != "1" else "")
-    return Delivery(name, "openclaw", "agent", "/hooks/agent", key, body, headers)
+    return Delivery(name, "openclaw", "agent", f"{hooks_path}/agent", key, body, headers)
 
 
 def github_headers(body: bytes, event: str, delivery_id: str, secret: str) -> dict[str, str]:

@@ -64,8 +64,26 @@ def parse_print(text: str, exit_status: int) -> Job:
     )
 
 
-def render_plist(plan: Plan, gateway: GatewaySection, entry: str, environment: dict[str, str]) -> bytes:
-    """The plist of one gateway: our wrapper reads the 0600 env file, so no secret stands in the plist."""
+def program_of(content: bytes, package: str) -> tuple[list[str], str]:
+    """What a gateway's job runs: Node's own flags (`--max-old-space-size=8192`), and the file within its package.
+
+    The heap's size decides when memory is collected, so that two gateways compare only with the same one.
+    """
+    words = [str(word) for word in _job(content).get("ProgramArguments", [])]
+    found = next((number for number, word in enumerate(words) if word.startswith(f"{package}/")), None)
+    if found is None:
+        return [], ""
+    flags: list[str] = []
+    while found - len(flags) > 0 and words[found - len(flags) - 1].startswith("--"):
+        flags.insert(0, words[found - len(flags) - 1])
+    return flags, words[found].removeprefix(f"{package}/")
+
+
+def render_plist(plan: Plan, gateway: GatewaySection, words: list[str], environment: dict[str, str]) -> bytes:
+    """The plist of one gateway: our wrapper reads the 0600 env file, so no secret stands in the plist.
+
+    `words` are Node's flags and the file that it runs.
+    """
     return plistlib.dumps(
         {
             "Label": gateway.label,
@@ -74,7 +92,7 @@ def render_plist(plan: Plan, gateway: GatewaySection, entry: str, environment: d
                 plan.folder.wrapper,
                 gateway.env_file,
                 plan.runtime.node,
-                entry,
+                *words,
                 "gateway",
                 "run",
                 "--port",

@@ -16,7 +16,6 @@ READY, STARTED, LIVE, RPC = "/readyz", "/startupz", "/healthz", "/api/v1/admin/r
 ADMIN = "/api/v1/admin/"
 HOOKS = "/hooks/"
 UNATTRIBUTED = "proxy_attribution_required"
-WAKE, AGENT = f"{HOOKS}wake", f"{HOOKS}agent"
 EXIT_CONFIG = 78
 DOWNGRADE = "a state directory that a newer version has migrated never starts with an older one (exit 78)"
 SUPERVISED = "OPENCLAW_SUPERVISOR_MODE"
@@ -34,21 +33,30 @@ ACT_ONCE = {
     "OPENCLAW_SKIP_BROWSER_CONTROL_SERVER": "1",
 }
 HOOKS_TOKEN = "OPENCLAW_HOOKS_TOKEN"
+ENTRY = "openclaw.mjs"
+RPC_PLUGIN = "admin-http-rpc"
 STATE_DATABASE = "state/openclaw.sqlite"
 
 
 def package(plan: Plan, gateway: GatewaySection) -> str:
-    return f"{gateway.prefix}/node_modules/{plan.runtime.package}"
+    """Where a gateway's package lies: below its prefix, or a checkout of its own."""
+    return gateway.package_dir or f"{gateway.prefix}/node_modules/{plan.runtime.package}"
 
 
 def entry(plan: Plan, gateway: GatewaySection) -> str:
-    return f"{package(plan, gateway)}/openclaw.mjs"
+    return f"{package(plan, gateway)}/{ENTRY}"
 
 
 def environment(gateway: GatewaySection, acts: bool) -> dict[str, str]:
     """What stands in the plist; `acts` is false for a canary, whose cron and channels stay off."""
     paths = {"OPENCLAW_STATE_DIR": gateway.state_dir, "OPENCLAW_CONFIG_PATH": gateway.config_path}
     return {**paths, **QUIET, **({} if acts else ACT_ONCE)}
+
+
+def files(gateway: GatewaySection) -> dict[str, Any]:
+    """Where a gateway's own things lie, and which of its variables are secrets, as the programs on the Mac ask."""
+    places = {"state": gateway.state_dir, "config": gateway.config_path, "env": gateway.env_file}
+    return {**places, "names": sorted(gateway.secrets)}
 
 
 def command(plan: Plan, gateway: GatewaySection, *words: str) -> list[str]:
@@ -70,12 +78,18 @@ VALIDATE = ("config", "validate", "--json")
 DOCTOR = ("doctor", "--lint", "--json", "--severity-min", "error")
 
 
-def config_patch(canary: GatewaySection) -> dict[str, Any]:
-    """What a canary's openclaw.json must say otherwise than the primary's it was cloned from (a merge patch)."""
+def config_patch(canary: GatewaySection, rpc: bool = False) -> dict[str, Any]:
+    """What a canary's openclaw.json must say otherwise than the primary's it was cloned from: path of keys to value.
+
+    `rpc` switches the plugin on that tells a gateway's backlog.
+    """
     return {
-        "gateway": {"port": canary.port, "auth": {"mode": "token", "token": f"${{{GATEWAY_TOKEN}}}"}},
-        "logging": {"file": canary.log_file},
-        "agents": {"defaults": {"workspace": f"{canary.state_dir}/workspace"}},
+        "gateway.port": canary.port,
+        "gateway.auth.mode": "token",
+        "gateway.auth.token": f"${{{GATEWAY_TOKEN}}}",
+        "logging.file": canary.log_file,
+        "agents.defaults.workspace": f"{canary.state_dir}/workspace",
+        **({f"plugins.entries.{RPC_PLUGIN}.enabled": True} if rpc else {}),
     }
 
 

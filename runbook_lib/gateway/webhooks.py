@@ -8,7 +8,6 @@ import httpx
 import pandas as pd
 
 from runbook_lib.gateway.delivery import AGENT_MESSAGE, Delivery, refuse_unsendable
-from runbook_lib.gateway.openclaw import AGENT
 from runbook_lib.verdict import Answer, Check, Hop, passed_if
 
 COLUMNS = ["delivery", "provider", "event", "gateway", "status", "run_id", "duration_ms", "error", "wake"]
@@ -33,13 +32,13 @@ def replay(client: httpx.Client, deliveries: list[Delivery], gateway: str) -> pd
     return pd.DataFrame(rows, columns=COLUMNS).astype({"status": "Int64", "duration_ms": float})
 
 
-def run_agent(client: httpx.Client, hooks_token: str, gateway: str) -> pd.DataFrame:
-    """One run through /hooks/agent, waited for: AGENT_COLUMNS, one row. Nothing is raised for what goes wrong."""
+def run_agent(client: httpx.Client, hooks_token: str, gateway: str, hooks_path: str = "/hooks") -> pd.DataFrame:
+    """One run through its agent hook, waited for: AGENT_COLUMNS, one row. Nothing is raised for what goes wrong."""
     refuse_unsendable(hooks_token=hooks_token)
     started, status, run_id, completion = time.perf_counter(), None, "", ""
     body = {"message": AGENT_MESSAGE, "name": "rollout smoke", "deliver": False, "waitForCompletion": True}
     try:
-        answer = client.post(AGENT, json=body, headers={"Authorization": f"Bearer {hooks_token}"})
+        answer = client.post(f"{hooks_path}/agent", json=body, headers={"Authorization": f"Bearer {hooks_token}"})
         status, said = answer.status_code, answer.json() if answer.is_success else {}
         run_id, completion = str(said.get("runId", "")), str(said.get("completion", {}).get("status", ""))
         error = "" if answer.is_success else f"{answer.status_code} {answer.text[:200]}"
@@ -78,13 +77,17 @@ def executions(frame: pd.DataFrame) -> pd.DataFrame:
     return counted.reset_index()
 
 
-def judge_replay(first: pd.DataFrame, again: pd.DataFrame, both_sides: pd.DataFrame) -> list[Check]:
+def judge_replay(
+    first: pd.DataFrame, again: pd.DataFrame, both_sides: pd.DataFrame, to_both: bool = True
+) -> list[Check]:
     """Accepted once; not executed a second time; executed once by each gateway it was sent to.
 
-    `first` and `again` hold the same deliveries to one gateway, `both_sides` one copy sent to each gateway.
+    `first` and `again` hold the same deliveries to one gateway, `both_sides` one copy sent to each gateway, where
+    that was asked for: `to_both`.
     OpenClaw remembers idempotency keys per process, in memory (measured: about 5 min after completion).
     """
-    return [_accepted_check(first), _again_check(first, again), _both_sides_check(both_sides)]
+    sides = [_both_sides_check(both_sides)] if to_both or len(both_sides) else []
+    return [_accepted_check(first), _again_check(first, again), *sides]
 
 
 def judge_forged(frame: pd.DataFrame, gateway_verifies: bool | None) -> Check:

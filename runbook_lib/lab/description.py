@@ -36,6 +36,7 @@ def describe(layout: Layout, ports: Ports, kind: Kind) -> None:
             "npm": str(layout.node_bin / "npm"),
             "launchd_domain": launchd_domain(),
             "browser_control": False,
+            "canary_rpc": layout.is_stock,
             "longest_model_round_trip_s": 20,
             "ready_timeout_s": kind.ready_s,
         },
@@ -66,6 +67,7 @@ def describe(layout: Layout, ports: Ports, kind: Kind) -> None:
         "webhooks": {
             **{name: canary[secret] for name, secret in WEBHOOK_SECRETS.items() if secret in canary},
             "gateway_verifies": kind.verifies_signatures,
+            "smoke_primary": not layout.is_stock,
         },
         "thresholds": dict(kind.thresholds),
         "incident": {

@@ -36,7 +36,7 @@ sample() {
     ready=$(curl -s -o /dev/null --max-time 2 -w '%{http_code} %{time_total}' "http://127.0.0.1:$port/readyz")
     ready_ms=$(printf '%s' "${ready#* }" | awk '{ printf "%d", $1 * 1000 }')
     token=$(/bin/sh "${0%/*}/with-env.sh" "$env_file" /usr/bin/printenv OPENCLAW_GATEWAY_TOKEN 2>/dev/null)
-    status=$(printf 'header = "Authorization: Bearer %s"\n' "$token" |
+    status=$([ -z "$token" ] || printf 'header = "Authorization: Bearer %s"\n' "$token" |
         curl -s --max-time 2 -K - -X POST --data '{"method":"status","params":{}}' "http://127.0.0.1:$port/api/v1/admin/rpc")
     backlog=$(printf '%s\n' "$status" | count_backlog)
     in_flight=$(printf '%s' "$status" | sed -n 's/.*"rootRequests":\([0-9]*\).*/\1/p')

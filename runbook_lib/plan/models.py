@@ -73,6 +73,7 @@ class RuntimeSection(Section):
     canary_version: Annotated[str, StringConstraints(pattern=r"^\d[\w.+-]*$")] | None = None
     launchd_domain: Domain
     browser_control: bool = False
+    canary_rpc: bool = False
     longest_model_round_trip_s: Seconds
     ready_timeout_s: Seconds = 60
     drain_timeout_s: Seconds = 315
@@ -86,6 +87,7 @@ class GatewaySection(Section):
     port: Port
     bind: str = "127.0.0.1"
     prefix: MacPath
+    package_dir: MacPath | None = None
     state_dir: MacPath
     log_file: MacPath
     env_file: MacPath
@@ -145,6 +147,8 @@ class WebhooksSection(Section):
     pinned_paths: list[UrlPath] = []
     gateway_verifies: bool = False
     """Whether the gateway itself checks a provider's signature. OpenClaw checks its hooks token alone."""
+    hooks_path: UrlPath = "/hooks"
+    smoke_primary: bool = False
 
     @property
     def signing_secrets(self) -> dict[str, str]:
@@ -281,6 +285,12 @@ class Plan(Section):
     def shared_references(self) -> set[str]:
         """The secrets both gateways need alike, since a delivery may reach either."""
         return {self.webhooks.hooks_token, *self.webhooks.signing_secrets.values()}
+
+    @property
+    def shared_names(self) -> set[str]:
+        """The names under which those secrets stand, in an env file or in openclaw.json."""
+        named = {n for n, reference in self.canary.secrets.items() if reference in self.shared_references}
+        return {*named, "hooks.token"}
 
     @property
     def secret_references(self) -> set[str]:

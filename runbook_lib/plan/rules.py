@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import PurePosixPath
@@ -18,13 +19,17 @@ BROWSER_SPACING = 120  # OpenClaw's docs: browser control is base+2, CDP base+11
 SLOWEST_CHANGE_S = 15  # two reloads of at most 5 s each, and the way there
 HOOK_QUEUE_S = 15  # a hook waits up to 15 s for one of 8 places
 GATEWAY_TOKEN = "OPENCLAW_GATEWAY_TOKEN"
+SETTING = re.compile(
+    r"^(HOME|PATH|TMPDIR|LANG|LC_\w+|SHELL|USER|LOGNAME|NODE_(OPTIONS|EXTRA_CA_CERTS|USE_SYSTEM_CA|ENV)|"
+    r"NO_PROXY|SSL_CERT_(FILE|DIR)|OPENCLAW_(GATEWAY_PORT|LAUNCHD_LABEL|SERVICE_\w+|SYSTEMD_UNIT|WINDOWS_\w+|"
+    r"STATE_DIR|CONFIG_PATH|PROFILE|NO_\w+|DISABLE_\w+|SKIP_\w+))$"
+)
 SECRET_HEADERS = ("authorization", "cookie", "token", "key", "secret")
 
 PROTECTED = "is protected by macOS: access over SSH does not prove access under launchd"
 SYNCED = "is synced: files are evicted, and two writers meet on one SQLite file"
-INSTEAD = "; write e.g. /var/lib/openclaw-canary"
+DEFAULT_HOME = ".openclaw"
 FORBIDDEN_STATE = {
-    ".openclaw": "is the shared default home of every gateway of that user",
     "desktop": PROTECTED,
     "documents": PROTECTED,
     "downloads": PROTECTED,
@@ -89,10 +94,25 @@ def _probe_port(plan: Plan) -> Iterator[Mistake]:
 
 
 def _state_place(plan: Plan, name: str) -> Iterator[Mistake]:
+    """Primary stays where it is, ~/.openclaw too; a canary there would be what the plain `openclaw` command means."""
     state_dir = _gateway(plan, name).state_dir
-    for part in PurePosixPath(state_dir).parts:
+    parts = PurePosixPath(state_dir).parts
+    instead = f"move it to a folder of its own, e.g. {_beside_default(plan, name)}"
+    for part in parts:
         if reason := FORBIDDEN_STATE.get(part.casefold()):
-            yield (name, "state_dir"), f"{state_dir}: {part} {reason}{INSTEAD}"
+            yield (name, "state_dir"), f"{state_dir}: {part} {reason}; {instead}"
+    if name == "canary" and parts[-1].casefold() == DEFAULT_HOME:
+        yield (
+            (name, "state_dir"),
+            f"{state_dir} is the default home of the user's own gateway: its `openclaw` command would meet the canary; "
+            f"write e.g. {_beside_default(plan, name)}",
+        )
+
+
+def _beside_default(plan: Plan, name: str) -> str:
+    """A state directory as OpenClaw lays out a profile: in the user's home, which an ordinary user can write."""
+    home = str(PurePosixPath(_gateway(plan, name).plist).parent.parent.parent)
+    return f"{home if home.startswith('/Users/') else '/Users/openclaw'}/.openclaw{'-canary' * (name == 'canary')}"
 
 
 def _apart(plan: Plan, key: str) -> Iterator[Mistake]:
@@ -102,6 +122,24 @@ def _apart(plan: Plan, key: str) -> Iterator[Mistake]:
         yield ("canary", key), f"{second} is primary's too; two gateways never share it, give the canary its own"
     elif ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
         yield ("canary", key), f"{second} and primary's {first} lie one inside the other; put them side by side"
+
+
+def _not_inside(plan: Plan) -> Iterator[Mistake]:
+    """The canary's packages in primary's state would be backed up and cloned with it, and the other way round."""
+    for name, other in (("canary", "primary"), ("primary", "canary")):
+        prefix, state = _gateway(plan, name).prefix, _gateway(plan, other).state_dir
+        if on_disk(prefix).is_relative_to(on_disk(state)):
+            yield (name, "prefix"), f"{prefix} lies in {other}'s state {state}; choose a folder beside it"
+
+
+def _settings(plan: Plan, name: str) -> Iterator[Mistake]:
+    """What a service needs to run is no secret: as one, its value would be sought in every file that is sealed."""
+    for key in _gateway(plan, name).secrets:
+        if SETTING.match(key):
+            yield (
+                (name, "secrets", key),
+                "is a setting and no secret; leave it out: step 2 carries primary's settings over and shows them",
+            )
 
 
 def _own(plan: Plan, key: str) -> Iterator[Mistake]:
@@ -260,7 +298,8 @@ def _probe_address(plan: Plan) -> Iterator[Mistake]:
 
 BOTH = ("primary", "canary")
 RULES: tuple[Rule, ...] = (
-    *(partial(rule, name=name) for rule in (_unprivileged, _bind, _state_place) for name in BOTH),
+    *(partial(rule, name=name) for rule in (_unprivileged, _bind, _state_place, _settings) for name in BOTH),
+    _not_inside,
     _spacing,
     _probe_port,
     *(partial(_apart, key=key) for key in ("state_dir", "prefix")),

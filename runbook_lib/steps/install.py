@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -11,16 +12,20 @@ import pandas as pd
 
 from runbook_lib.errors import ActionFailed, PlanError
 from runbook_lib.gateway import launchd, openclaw
+from runbook_lib.gateway.settings import carried, shown
 from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal
-from runbook_lib.mac.vault import Secret
-from runbook_lib.onmac import function, script
+from runbook_lib.mac.vault import Secret, parse_env
+from runbook_lib.onmac import function, program, script
 from runbook_lib.plan.models import Plan
 from runbook_lib.probes import probe_packages
 from runbook_lib.ssh.host import Completed
+from runbook_lib.steps import isolation
 from runbook_lib.verdict import Answer, Check, Hop, passed_if
 
 INSTALL_LIMIT_S = 600
+VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*$")
+MARK = "# primary's env file"
 
 
 def propose_all(mac: Mac, archive: str) -> list[Proposal]:
@@ -42,14 +47,15 @@ def propose_packages(mac: Mac) -> Proposal:
         plan.runtime.npm,
         plan.runtime.package,
         wanted or "",
+        openclaw.package(plan, plan.primary),
     ]
     return Proposal(
         "install the canary's packages",
         script("install_prefix.sh"),
         args=tuple(words),
         commands=(
-            f"cp {plan.primary.prefix}/package*.json {plan.canary.prefix}/",
-            f"cd {plan.canary.prefix} && npm ci",
+            f"cd {plan.canary.prefix} && npm ci   # with {plan.primary.prefix}/package-lock.json, where there is one",
+            f"cd {plan.canary.prefix} && npm install {plan.runtime.package}@VERSION   # from a global tree, this alone",
             *([f"npm install --save-exact {plan.runtime.package}@{wanted}"] if wanted else []),
         ),
         proof=lambda mac, done: {"packages": probe_packages(mac).to_dict("records")},
@@ -60,9 +66,14 @@ def propose_packages(mac: Mac) -> Proposal:
 
 
 def propose_env_file(mac: Mac) -> Proposal:
-    """Write the canary's 0600 env file from its references; a value on the Mac is copied there and never leaves it."""
-    section = mac.plan.canary
-    on_mac, here = [], []
+    """Write the canary's 0600 env file: primary's settings, and its own secrets from their references.
+
+    A secret on the Mac is copied there and never leaves it; so is a setting that holds a password.
+    """
+    plan, section = mac.plan, mac.plan.canary
+    settings = probe_settings(mac)
+    on_mac, here = [], [f"{name}={_quoted(value)}" for name, value in settings.items() if shown(value) == value]
+    on_mac += [f"{name}\t{plan.primary.env_file}\t{name}" for name, value in settings.items() if shown(value) != value]
     for name, reference in section.secrets.items():
         if reference.startswith("file:"):
             path, _, key = reference.removeprefix("file:").partition("#")
@@ -77,10 +88,20 @@ def propose_env_file(mac: Mac) -> Proposal:
         "write the canary's env file",
         f"# write the canary's env file\n{functions}\n{function('put_file')}{script('put_env.sh')}",
         args=(section.env_file, mac.plan.folder.wrapper),
-        commands=(f"write {section.env_file} (0600) with {', '.join(section.secrets)}",),
+        commands=(
+            f"write {section.env_file} (0600) with {', '.join(section.secrets)}",
+            *(f"# setting, as primary's: {name}={shown(value)}" for name, value in settings.items()),
+        ),
         proof=lambda mac, done: _prove_env(mac, done),
         undo=f"rm {section.env_file}",
     )
+
+
+def probe_settings(mac: Mac) -> dict[str, str]:
+    """The settings of primary's env file as the canary is to have them."""
+    plan = mac.plan
+    done = mac.host.run(script("ask_env_files.sh"), MARK, plan.primary.env_file)
+    return carried(parse_env(done.stdout.removeprefix(f"{MARK}\n")), plan.primary, plan.canary)
 
 
 def _one_line(secret: Secret) -> str:
@@ -89,7 +110,11 @@ def _one_line(secret: Secret) -> str:
         raise PlanError(
             "secrets", [f"{secret} holds a line break, which an env file cannot carry; store it in one line"]
         )
-    return "'" + secret.value.replace("'", "'\\''") + "'"
+    return _quoted(secret.value)
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "'\\''") + "'"
 
 
 def _prove_env(mac: Mac, done: Completed) -> Mapping[str, Any]:
@@ -102,9 +127,9 @@ def _prove_env(mac: Mac, done: Completed) -> Mapping[str, Any]:
 
 
 def propose_state(mac: Mac, archive: str) -> Proposal:
-    """Clone primary's state from its backup, with the canary's own port, token, workspace and log."""
+    """Clone primary's state from its backup, and make it the canary's own: no path and no key of primary's is left."""
     plan, section = mac.plan, mac.plan.canary
-    patch = openclaw.config_patch(section)
+    wanted = isolation.clone_request(plan)
     return Proposal(
         "clone primary's state for the canary",
         script("clone_state.sh"),
@@ -112,13 +137,15 @@ def propose_state(mac: Mac, archive: str) -> Proposal:
             archive,
             section.state_dir,
             plan.runtime.node,
-            json.dumps(patch),
+            json.dumps(wanted),
+            program("clone_files.js"),
             *openclaw.command(plan, plan.primary),
         ),
         commands=(
             f"openclaw backup restore {archive}",
             f"mv …/payload{plan.primary.state_dir} {section.state_dir}; chmod 700",
-            f"merge into openclaw.json: {json.dumps(patch)}",
+            f"set in openclaw.json: {json.dumps(wanted['patch'])}",
+            "# every path of primary's and every key of its own in the copy becomes the canary's, or this is refused",
         ),
         proof=_prove_state,
         undo=f"mv {section.state_dir} aside",
@@ -127,19 +154,27 @@ def propose_state(mac: Mac, archive: str) -> Proposal:
 
 
 def _prove_state(mac: Mac, done: Completed) -> Mapping[str, Any]:
-    result = done.fields().get("result", "")
+    result, state = done.fields().get("result", ""), mac.plan.canary.state_dir
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    left = [f"{row[1]} {' '.join(row[2:])}" for row in rows if row[0] == "left"]
+    if left:
+        raise ActionFailed(
+            f"{mac.host.name}: primary's state was not cloned, nothing of the copy was kept: {'; '.join(left)}. Mend "
+            "that in primary's state, or keep it outside, then run the step again"
+        )
     if result not in ("cloned", "there already"):
-        state = mac.plan.canary.state_dir
         raise ActionFailed(f"{mac.host.name}: {state} was not cloned: it is {result or done.stderr}; move it away")
-    return {"state": result}
+    told = {kind: sorted({" ".join(row[1:2]) for row in rows if row[0] == kind}) for kind in ("own", "without")}
+    moved = {"moved_count": sum(row[0] == "moved" for row in rows)} if result == "cloned" else {}
+    return {"state": result, **moved, **{kind: names for kind, names in told.items() if names}}
 
 
 def propose_plist(mac: Mac) -> Proposal:
     """Render and lint the canary's plist, 0644 as launchd wants it."""
     plan, section = mac.plan, mac.plan.canary
-    content = launchd.render_plist(
-        plan, section, openclaw.entry(plan, section), openclaw.environment(section, acts=False)
-    )
+    flags, entry = launchd.program_of(mac.host.read(plan.primary.plist), openclaw.package(plan, plan.primary))
+    words = [*flags, f"{openclaw.package(plan, section)}/{entry or openclaw.ENTRY}"]
+    content = launchd.render_plist(plan, section, words, openclaw.environment(section, acts=False))
     wrong = launchd.lint_plist(content, section)
     if wrong:
         raise ActionFailed(f"{section.plist}: {'; '.join(wrong)}")
@@ -196,28 +231,31 @@ def judge_ports(plan: Plan, listeners: pd.DataFrame) -> list[Check]:
 
 
 def _judge_secrets(plan: Plan, hashes: pd.DataFrame) -> list[Check]:
-    shared = {n for n, reference in plan.canary.secrets.items() if reference in plan.shared_references}
-    hashes_of = {name: dict(part[["name", "sha256"]].to_numpy()) for name, part in hashes.groupby("gateway")}
-    primary, canary = hashes_of.get("primary", {}), hashes_of.get("canary", {})
-    both = sorted(primary.keys() & canary.keys())
-    same = [name for name in both if name not in shared and primary[name] == canary[name]]
-    apart = [name for name in both if name in shared and primary[name] != canary[name]]
-    in_plist = set(openclaw.environment(plan.canary, acts=False))
-    missing = sorted(primary.keys() - canary.keys() - in_plist)
+    """Whatever the names and wherever they stand: what both have alike by hash is one secret."""
+    hashes = hashes.assign(shared=[name in plan.shared_names for name in hashes["name"]])
+    primary, canary = (hashes[hashes["gateway"] == name] for name in ("primary", "canary"))
+    shared = set(primary[primary["shared"]]["sha256"]) | set(canary[canary["shared"]]["sha256"])
+    own = canary[~canary["sha256"].isin(shared)]
+    same = own[own["sha256"].isin(primary["sha256"])]
+    wanted = sorted(set(canary[canary["shared"]]["name"]))
+    apart = [name for name in wanted if not set(canary[canary["name"] == name]["sha256"]) <= set(primary["sha256"])]
+    variables = {name for name in primary["name"] if VARIABLE.match(name)}
+    missing = sorted(variables - set(openclaw.environment(plan.canary, acts=False)) - set(canary["name"]))
     open_files = sorted(set(hashes[~hashes["private"].astype(bool)]["gateway"]))
     return [
-        passed_if(
-            not same and len(both) > 0,
+        Check(
             "secrets differ",
-            f"{len(both) - len(same)} of {len(both)} secrets compared by salted hash are as planned"
-            + (f"; {', '.join(same)} is the same on both" if same else ""),
+            Answer.FAIL if len(same) else Answer.PASS if len(own) and len(primary) else Answer.INCONCLUSIVE,
+            f"{len(own) - len(same)} of {len(own)} secrets of the canary are none of primary's {len(primary)}, "
+            "compared by salted hash"
+            + (f"; {', '.join(sorted(set(same['name'])))} is primary's too" * bool(len(same))),
             Hop.CANARY,
-            "give the canary its own value: one key rotated must not poison the other gateway",
+            remedy="give the canary its own value: one key rotated must not poison the other gateway",
         ),
         passed_if(
             not missing,
             "no secret is missing",
-            f"{len(missing)} names of primary's env file are missing in the canary's"
+            f"{len(missing)} names of primary's secrets are missing in the canary's"
             + (f": {', '.join(missing)}" if missing else ""),
             Hop.CANARY,
             "add them under canary.secrets: a configuration that names a missing variable does not start",
@@ -225,7 +263,7 @@ def _judge_secrets(plan: Plan, hashes: pd.DataFrame) -> list[Check]:
         passed_if(
             not apart,
             "webhook secrets are shared",
-            f"{len(shared) - len(apart)} of {len(shared)} shared secrets are the same on both",
+            f"{len(wanted) - len(apart)} of {len(wanted)} shared secrets are the same on both",
             Hop.CANARY,
             "a delivery may reach either gateway: both must accept it",
         ),

@@ -191,7 +191,17 @@ def judge_gateways(samples: pd.DataFrame, thresholds: Thresholds, weight_pct: fl
     rss = {name: part["rss_mb"].dropna().tail(60).mul(2**20).tolist() for name, part in by_gateway.items()}
     checks.append(judge_rss(rss, thresholds, same_weight=weight_pct == 50, needed_count=3))
     backlogs = {name: part["backlog_jobs"].dropna() for name, part in by_gateway.items()}
-    return [*checks, *judge_backlog({n: int(b.iloc[-1]) if len(b) else None for n, b in backlogs.items()}, thresholds)]
+    pending = {name: int(told.iloc[-1]) if len(told) else None for name, told in backlogs.items()}
+    if pending.get("primary", 0) is None and pending.get("canary") is not None:
+        del pending["primary"]
+        checks.append(_not_seen(len(by_gateway["primary"])))
+    return [*checks, *judge_backlog(pending, thresholds)]
+
+
+def _not_seen(samples_count: int) -> Check:
+    """A primary without the RPC plugin tells no backlog, ever. Its canary does, so that one is judged."""
+    reason = f"primary: its backlog is not seen, 0 of {samples_count} samples have it: it answers no admin RPC"
+    return Check("primary backlog", Answer.PASS, reason, Hop.PRIMARY, samples_count=samples_count)
 
 
 def _judge_process(samples: pd.DataFrame, name: str, hop: Hop) -> Check:

@@ -16,14 +16,21 @@ def deliveries(mac: Mac, copy: str) -> list[Delivery]:
     """Every recorded webhook whose hook this gateway has, signed; the same `copy` of a run has the same keys."""
     section = mac.plan.webhooks
     secrets = {name: mac.vault.resolve(reference).value for name, reference in section.signing_secrets.items()}
-    return delivery.deliveries(mac.ledger.run, mac.vault.resolve(section.hooks_token).value, secrets, copy)
+    return delivery.deliveries(
+        mac.ledger.run, mac.vault.resolve(section.hooks_token).value, secrets, copy, section.hooks_path
+    )
 
 
 def forged(mac: Mac, copy: str) -> list[Delivery]:
     """The same webhooks with signatures nobody's secret made."""
     section = mac.plan.webhooks
     hooks_token = mac.vault.resolve(section.hooks_token).value
-    return delivery.forged(f"{mac.ledger.run}-{copy}", hooks_token, section.signing_secrets)
+    return delivery.forged(f"{mac.ledger.run}-{copy}", hooks_token, section.signing_secrets, section.hooks_path)
+
+
+def for_both_sides(mac: Mac) -> list[Delivery]:
+    """One copy for each gateway, where production may get one (webhooks.smoke_primary); else none."""
+    return deliveries(mac, "both sides") if mac.plan.webhooks.smoke_primary else []
 
 
 def together(*answers: pd.DataFrame) -> pd.DataFrame:
@@ -43,7 +50,7 @@ def propose_agent(mac: Mac, name: str = "canary") -> Sending:
     return Sending(
         f"an agent hook to {name}",
         mac.plan.gateways[name].url,
-        lambda client: webhooks.run_agent(client, token, name),
+        lambda client: webhooks.run_agent(client, token, name, mac.plan.webhooks.hooks_path),
         tuple(webhooks.AGENT_COLUMNS),
         timeout_s=max(mac.plan.runtime.longest_model_round_trip_s, mac.plan.host.command_timeout_s),
     )
