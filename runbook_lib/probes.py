@@ -120,14 +120,10 @@ def probe_startup(mac: Mac, name: str) -> dict[str, Any]:
     """
     plan, section = mac.plan, mac.plan.gateways[name]
     done = mac.host.run(
-        "# ask whether a gateway is ready\n"
-        "printf 'pid\\t%s\\n' \"$(launchctl print \"$1\" 2>/dev/null | sed -n 's/^\tpid = //p')\"\n"
-        'printf \'ready\\t%s\\n\' "$(curl -s --max-time 5 "$2$3")"\n'
-        'printf \'started\\t%s\\n\' "$(curl -s --max-time 5 "$2$4")"\n',
+        script("ask_ready.sh"),
         f"{plan.runtime.launchd_domain}/{section.label}",
-        section.url,
-        openclaw.READY,
-        openclaw.STARTED,
+        section.url + openclaw.READY,
+        section.url + openclaw.STARTED,
     )
     fields = done.fields()
     ready, version = openclaw.parse_ready(fields.get("ready", ""), fields.get("started", ""))

@@ -101,7 +101,7 @@ def test_shown_in_a_notebook_by_a_real_kernel(tmp_path: Path):
     samples(60, 1).to_json(frame, orient="table", index=False)
     cells = [
         "import sys\nimport pandas as pd\nfrom runbook_lib.show import plots, report\n"
-        "from runbook_lib.thresholds import Thresholds\n"
+        "from runbook_lib.plan.thresholds import Thresholds\n"
         "from runbook_lib.verdict import PLAIN, Answer, Check, Hop, Verdict\n"
         "verdict = Verdict.of([Check('5xx', Answer.FAIL, '5.1 % > 0.5 %', Hop.CANARY)])\n"
         f"samples = pd.read_json({str(frame)!r}, orient='table')",

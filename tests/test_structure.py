@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import json
 import re
 from collections.abc import Iterator
@@ -370,6 +371,25 @@ def test_other_exceptions_of_the_library_are_in_the_tree() -> None:
             if isinstance(node, ast.ClassDef) and name != "errors" and not name.startswith("lab."):
                 bases = {ast.unparse(base) for base in node.bases}
                 assert not bases & {"Exception", "ValueError", "RuntimeError"}, f"{name}.py:{node.lineno}: {node.name}"
+
+
+def test_what_tests_and_pages_import_in_their_texts_is_there() -> None:
+    """Programs that stand as text in a test run in another process, where no linter looks."""
+    named = re.compile(r"\bfrom (runbook_lib[\w.]*) import ([a-zA-Z_][\w ,]*)")
+    found, wrong = 0, []
+    for path in [*(PROJECT / "tests").rglob("*.py"), *(PROJECT / "docs").glob("*.md")]:
+        for module, names in named.findall(path.read_text("utf-8")):
+            if short(module) and short(module) not in MODULES:
+                wrong.append(f"{path.name}: there is no {module}")
+                continue
+            holder = importlib.import_module(module)
+            for name in re.split(r"\s*,\s*", names.strip().rstrip(",")):
+                found += 1
+                own = re.split(r"\s+as\s+", name)[0].strip()
+                if not hasattr(holder, own) and f"{short(module)}.{own}".strip(".") not in MODULES:
+                    wrong.append(f"{path.name}: {module} has no {own}")
+    assert wrong == []
+    assert found > 300
 
 
 def test_files_stay_small() -> None:

@@ -284,14 +284,16 @@ HOLD_LEASE = """
 import sys, time
 from pathlib import Path
 import mac_fixture
-from runbook_lib.steps.climb import stay
 from runbook_lib.lab.mac import PracticeMac
+from runbook_lib.mac.actions import apply
+from runbook_lib.mac.lease import is_short, propose_lease
 
 lab = PracticeMac(Path(sys.argv[1]), say=lambda text: None)
 plan = mac_fixture.plan_of(lab, lease={"attended_s": int(sys.argv[3]), "confirm_s": 15})
 with mac_fixture.connected(plan, Path(sys.argv[2])) as mac:
     while True:
-        stay(mac)
+        if is_short(mac.ledger, plan.lease.attended_s):
+            apply(mac, propose_lease(mac, plan.lease.attended_s))
         print("held", flush=True)
         time.sleep(0.3)
 """

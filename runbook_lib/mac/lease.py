@@ -8,6 +8,7 @@ from typing import Any
 
 from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal
+from runbook_lib.onmac import script
 from runbook_lib.records.ledger import Ledger, operator
 from runbook_lib.ssh.host import Completed
 
@@ -20,9 +21,7 @@ def propose_lease(mac: Mac, for_s: float) -> Proposal:
     path = mac.plan.folder.lease
     return Proposal(
         f"{HOLD} for {for_s:g} s",
-        f"# {HOLD}\n"
-        "until=$(($(date +%s) + $2))\n"
-        'printf "%s\\t%s\\n" "$until" "$3" >"$1.next" && mv -f "$1.next" "$1" && printf "until\\t%s\\n" "$until"\n',
+        script("hold_lease.sh"),
         args=(path, f"{for_s:.0f}", operator()),
         commands=(f"write {path}: now + {for_s:g} s",),
         proof=_until,
@@ -35,7 +34,7 @@ def propose_release(mac: Mac) -> Proposal:
     path = mac.plan.folder.lease
     return Proposal(
         RELEASE,
-        f'# {RELEASE}\nrm -f "$1" && [ ! -e "$1" ]\n',
+        script("give_lease_back.sh"),
         args=(path,),
         commands=(f"rm {path}",),
         undo="none is needed",

@@ -81,5 +81,5 @@ def _machine() -> str:
 
 def probe_lock(mac: Mac) -> Holder | None:
     """Who holds this Mac now."""
-    done = mac.host.run('# ask who holds this Mac\n[ ! -f "$1" ] || cat "$1"\n', mac.plan.folder.lock)
+    done = mac.host.run(script("ask_lock.sh"), mac.plan.folder.lock)
     return Holder.parse(done.stdout)

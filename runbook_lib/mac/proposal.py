@@ -13,6 +13,7 @@ import httpx
 import pandas as pd
 
 from runbook_lib.mac.mac import Mac
+from runbook_lib.onmac import function, script
 from runbook_lib.ssh.host import Completed
 
 Proof = Callable[[Mac, Completed], Mapping[str, Any]]
@@ -91,6 +92,12 @@ def staged(files: Mapping[str, str]) -> str:
     lines += [f"cat >\"$stage/targets\" <<'{end}'"]
     lines += [f"{number}\t{target}" for number, target in enumerate(files, start=1)]
     return "\n".join([*lines, end, ""])
+
+
+def laid(files: Mapping[str, str], name: str) -> str:
+    """A script of onmac/ that lays these files (target path to content) with the functions and $stage it needs."""
+    text = script(name)
+    return text.partition("\n")[0] + "\n" + staged(files) + function("put_file") + function("lay_files") + text
 
 
 def facts_table(**proofs: Mapping[str, Any]) -> pd.DataFrame:

@@ -1,6 +1,22 @@
 # take a snapshot and restore it into a scratch directory
-# The caller sets $snap (a new directory), $needs (paths whose size counts) and then calls the functions below.
+# The caller sets $snap (a new directory) and $again (where an answer may have been lost), and defines keep, which calls
+# keep_file, keep_wrappers, keep_state and keep_nginx for what is to be kept.
 umask 077
+
+# PATH…: whose size counts.
+take() {
+    [ -z "$again" ] || ! taken_already || return 0
+    room "$@" || {
+        printf 'result\tno room\n'
+        return 0
+    }
+    rm -rf "$snap" && mkdir -p "$snap" || return 1 # half a snapshot of this run, left by a cut or a crash
+    keep >"$snap/report.next" || {
+        cat "$snap/report.next"
+        return 1
+    }
+    finish
+}
 
 # The same snapshot, taken within the hour: told again, not taken again.
 taken_already() {
@@ -37,6 +53,13 @@ keep_file() {
     else
         printf 'kept\t%s\t%s\tabsent\tabsent\n' "$1" "$2"
     fi
+}
+
+# NAME DIRECTORY: the wrapper that OpenClaw's installer put beside an env file.
+keep_wrappers() {
+    for file in "$2"/*.sh; do
+        [ ! -e "$file" ] || keep_file "$1" "$file"
+    done
 }
 
 # DIRECTORY: the whole nginx configuration as a tarball, unpacked again and compared.

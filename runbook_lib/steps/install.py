@@ -14,7 +14,7 @@ from runbook_lib.errors import ActionFailed, PlanError
 from runbook_lib.gateway import launchd, openclaw
 from runbook_lib.gateway.settings import carried, shown
 from runbook_lib.mac.mac import Mac
-from runbook_lib.mac.proposal import Proposal
+from runbook_lib.mac.proposal import Proposal, laid
 from runbook_lib.mac.vault import Secret, parse_env
 from runbook_lib.onmac import function, program, script
 from runbook_lib.plan.models import Plan
@@ -180,11 +180,8 @@ def propose_plist(mac: Mac) -> Proposal:
         raise ActionFailed(f"{section.plist}: {'; '.join(wrong)}")
     return Proposal(
         "write the canary's plist",
-        "# write the canary's plist\n"
-        'mkdir -p "$(dirname "$1")" "$2" || return 1\n'
-        f"cat >\"$1.next\" <<'END_OF_PLIST'\n{content.decode()}END_OF_PLIST\n"
-        f'plutil -lint "$1.next" || return 1\n{function("put_file")}put_file "$1" 644\n',
-        args=(section.plist, section.log_file.rpartition("/")[0]),
+        laid({section.plist: content.decode()}, "put_plist.sh"),
+        args=(section.log_file.rpartition("/")[0],),
         files={section.plist: ("", content.decode())},
         commands=(f"plutil -lint {section.plist}",),
         undo=f"rm {section.plist}",

@@ -115,7 +115,7 @@ def _prove_started(mac: Mac, name: str, done: Completed) -> Mapping[str, Any]:
 def _last_words(mac: Mac, section: GatewaySection) -> str:
     """The end of what a gateway said on standard error before it gave up."""
     file = f"{section.log_file.removesuffix('.log')}.stderr.log"
-    return mac.host.run('# read the end of a log\ntail -c 4000 "$1" 2>/dev/null\nreturn 0\n', file).stdout
+    return mac.host.run(script("ask_tail.sh"), file).stdout
 
 
 def _prove_listener(mac: Mac, section: GatewaySection, pid: int) -> Mapping[str, Any]:

@@ -33,9 +33,8 @@ def propose_stop(mac: Mac) -> Proposal:
     section, domain = mac.plan.nginx, mac.plan.nginx_domain
     return Proposal(
         "stop nginx on purpose",
-        script("stop_job.sh")
-        + f'( sleep {STARTS_ITSELF_AFTER_S}; launchctl bootstrap "$1" "$4" ) >/dev/null 2>&1 </dev/null &\n',
-        args=(domain, section.label, "20", section.plist),
+        script("stop_job.sh") + script("start_later.sh"),
+        args=(domain, section.label, "20", "", section.plist, str(STARTS_ITSELF_AFTER_S)),
         commands=(
             f"launchctl bootout {domain}/{section.label}",
             f"(sleep {STARTS_ITSELF_AFTER_S}; launchctl bootstrap {domain} {section.plist}) &   # if nobody does",

@@ -14,6 +14,7 @@ from runbook_lib.mac.proposal import Proposal
 from runbook_lib.nginx.asking import Pulse, probe_nginx
 from runbook_lib.nginx.change import propose_files
 from runbook_lib.nginx.configuration import Configuration
+from runbook_lib.onmac import script
 from runbook_lib.probes import probe_matrix
 from runbook_lib.steps import jobs, migration, sentinel, suspension
 from runbook_lib.steps.snapshot import Snapshot
@@ -59,11 +60,7 @@ def snapshot_files(mac: Mac, taken: Snapshot) -> dict[str, str]:
     """The configuration files in the snapshot's tarball: path on the Mac to text."""
     folder = mac.plan.nginx.conf.rpartition("/")[0]
     done = mac.host.run(
-        "# read the snapshot's nginx configuration\n"
-        'tar -tzf "$1" | grep -v "/$" | while IFS= read -r name; do\n'
-        "    case $name in *.key | *.pem) continue ;; esac\n"
-        '    printf "# configuration file %s/%s:\\n" "$2" "${name#./}"; tar -xzOf "$1" "$name"; printf "\\n"\n'
-        "done\n",
+        script("ask_tarball.sh"),
         taken.archive("nginx"),
         folder,
     )
@@ -75,12 +72,7 @@ def propose_aside(mac: Mac, taken: Snapshot) -> Proposal:
     section = mac.plan.canary
     return Proposal(
         "set the canary's plist and state aside",
-        "# set the canary aside\n"
-        'aside="$1/aside" number=1\n'
-        'while [ -e "$aside-$number" ]; do number=$((number + 1)); done\n'
-        'mkdir -p "$aside-$number" || return 1\n'
-        'for path in "$2" "$3"; do [ ! -e "$path" ] || mv "$path" "$aside-$number/" || return 1; done\n'
-        "rm -f \"$4\" && printf 'result\\taside\\n'\n",
+        script("set_aside.sh"),
         args=(taken.directory, section.plist, section.state_dir, mac.plan.folder.drain),
         commands=(f"mv {section.plist} {section.state_dir} {taken.directory}/aside-N/", f"rm {mac.plan.folder.drain}"),
         undo=f"move both back from {taken.directory}/aside-N/",
@@ -96,14 +88,7 @@ def propose_primary_state(mac: Mac, taken: Snapshot) -> list[Proposal]:
     section = mac.plan.primary
     restore = Proposal(
         "restore primary's state",
-        "# restore primary's state\n"
-        'archive=$1 state=$2\nshift 2\numask 077\nscratch="$state.restoring"\nrm -rf "$scratch"\n'
-        'mkdir -p "$scratch" && "$@" backup restore "$archive" --target "$scratch" --json >/dev/null || return 1\n'
-        'copy=$(dirname "$(find "$scratch" -path \'*/payload/*\' -name openclaw.json | head -n 1)")\n'
-        'number=1; while [ -e "$state.before-rollback-$number" ]; do number=$((number + 1)); done\n'
-        'mv "$state" "$state.before-rollback-$number" && mv "$copy" "$state" || return 1\n'
-        'chmod 700 "$state" && rm -rf "$scratch" || return 1\n'
-        "\nprintf 'result\\trestored\\n'\n",
+        script("restore_state.sh"),
         args=(taken.archive("primary"), section.state_dir, *openclaw.command(mac.plan, section)),
         commands=(f"openclaw backup restore {taken.archive('primary')}", f"mv … {section.state_dir}"),
         undo=f"move {section.state_dir}.before-rollback-N back",
@@ -120,9 +105,7 @@ def probe_hashes(mac: Mac, taken: Snapshot) -> pd.DataFrame:
     for row in taken.files[taken.files["asset"] == "nginx"].itertuples():
         path = f"{folder}/{str(row.file).removeprefix('./')}"
         paths[path] = ("nginx", path, str(row.restored))
-    done = mac.host.run(
-        '# hash files\nfor path in "$@"; do [ -e "$path" ] && shasum -a 256 "$path"; done; return 0\n', *paths
-    )
+    done = mac.host.run(script("ask_hashes.sh"), *paths)
     now = {path: digest for digest, _, path in (line.partition("  ") for line in done.stdout.splitlines())}
     rows = [(asset, path, digest, now.get(path, "absent")) for asset, path, digest in paths.values()]
     frame = pd.DataFrame(rows, columns=["asset", "file", "snapshot", "now"])

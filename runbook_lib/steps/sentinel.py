@@ -25,8 +25,8 @@ from runbook_lib.judging.pair import (
 )
 from runbook_lib.judging.ratios import bets_of
 from runbook_lib.mac.mac import Mac
-from runbook_lib.mac.proposal import Proposal, sh
-from runbook_lib.onmac import function, script
+from runbook_lib.mac.proposal import Proposal, laid, sh
+from runbook_lib.onmac import script
 from runbook_lib.plan.models import Plan
 
 SAMPLE_FIELDS = ["at", "gateway", "pid", "rss_kb", "cpu_pct", "ready_status", "ready_ms"]
@@ -39,46 +39,22 @@ EVENT_FIELDS = ["at", "run", "event", "cause", "what"]
 
 def propose_sentinel(mac: Mac) -> Proposal:
     """Put the sentinel, its configuration and its plist on the Mac, and start it anew unless this very one runs."""
-    plan = mac.plan
-    folder, domain = plan.host.runbook_dir, plan.runtime.launchd_domain
-    plist = _plist_file(plan)
-    scripts = {
-        "sentinel.sh": script("sentinel.sh"),
-        "guard.sh": script("guard.sh"),
-        "revert_nginx.sh": script("reload_nginx.sh") + script("revert_nginx.sh"),
+    plan, folder = mac.plan, mac.plan.folder
+    domain, plist = plan.runtime.launchd_domain, _plist_file(plan)
+    files = {
+        folder.sentinel: script("sentinel.sh"),
+        f"{folder.bin}/guard.sh": script("guard.sh"),
+        f"{folder.bin}/revert_nginx.sh": script("reload_nginx.sh") + script("revert_nginx.sh"),
+        folder.sentinel_config: config(plan, mac.ledger.run),
+        plist: _plist(plan),
     }
-    put = [_lay(f"$1/bin/{name}", text, 755 if name == "sentinel.sh" else 600) for name, text in scripts.items()]
-    put += [_lay("$1/sentinel.conf", config(plan, mac.ledger.run), 600), _lay("$4", _plist(plan), 644)]
     return Proposal(
         "start the sentinel",
-        f"# start the sentinel\numask 077\n{function('put_file')}changed=\n{''.join(put)}"
-        ': >"$1/drain.spare"\n'
-        'if [ -z "$changed" ] && launchctl print "$2/$3" 2>/dev/null | grep -q "^\tpid = "; then\n'
-        "    printf 'result\\tthere already\\n'\n"
-        "    return 0\n"
-        "fi\n"
-        'launchctl bootout "$2/$3" >/dev/null 2>&1\n'
-        "tries=0\n"
-        'until launchctl bootstrap "$2" "$4" >/dev/null 2>&1 || launchctl print "$2/$3" >/dev/null 2>&1; do\n'
-        '    tries=$((tries + 1)); [ "$tries" -lt 40 ] || return 1; sleep 0.5\n'
-        "done\n"
-        "tries=0\n"
-        'until [ -s "$1/samples.tsv" ]; do\n'
-        '    tries=$((tries + 1)); [ "$tries" -lt 100 ] || return 1; sleep 0.1\n'
-        "done\nprintf 'result\\tsampling\\n'\n",
-        args=(folder, domain, plan.sentinel_label, plist),
+        laid(files, "start_sentinel.sh"),
+        args=(domain, plan.sentinel_label, plist, folder.samples, folder.spare_drain),
         files={plist: ("", _plist(plan))},
         commands=(f"launchctl bootstrap {domain} {plist}",),
         undo=f"launchctl bootout {domain}/{plan.sentinel_label}; rm {plist}",
-    )
-
-
-def _lay(path: str, text: str, mode: int) -> str:
-    """Shell text that puts a file in place and notes in $changed that it was not there yet."""
-    return (
-        f"cat >\"{path}.next\" <<'END_OF_FILE'\n{text}END_OF_FILE\n"
-        f'said=$(put_file "{path}" {mode}) || return 1\n'
-        "case $said in *written*) changed=yes ;; esac\n"
     )
 
 
@@ -88,8 +64,8 @@ def propose_removal(mac: Mac) -> Proposal:
     plist = _plist_file(plan)
     return Proposal(
         "remove the sentinel",
-        script("stop_job.sh") + f"rm -f {sh(plist, plan.folder.lease)}\n",
-        args=(plan.runtime.launchd_domain, plan.sentinel_label, "20"),
+        script("stop_job.sh") + script("remove_files.sh"),
+        args=(plan.runtime.launchd_domain, plan.sentinel_label, "20", "", plist, plan.folder.lease),
         commands=(f"launchctl bootout {plan.runtime.launchd_domain}/{plan.sentinel_label}", f"rm {plist}"),
         undo="run step 4 again",
     )

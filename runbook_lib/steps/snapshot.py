@@ -13,8 +13,8 @@ from runbook_lib.errors import ActionFailed
 from runbook_lib.gateway import openclaw
 from runbook_lib.gateway.launchd import Job
 from runbook_lib.mac.mac import Mac
-from runbook_lib.mac.proposal import Proposal, sh
-from runbook_lib.onmac import function, script
+from runbook_lib.mac.proposal import Proposal, laid, sh
+from runbook_lib.onmac import script
 from runbook_lib.records.evidence import Run
 from runbook_lib.ssh.host import Completed
 from runbook_lib.verdict import Answer, Check, Hop, passed_if
@@ -75,16 +75,13 @@ def of_run(run: Run) -> Snapshot:
 
 def prepare_tools(mac: Mac) -> Proposal:
     """Put the runbook's own folder and its env wrapper on the Mac; nothing of yours is touched."""
-    folder, wrapper = mac.plan.host.runbook_dir, mac.plan.folder.wrapper
+    folder = mac.plan.folder
     return Proposal(
         "put the runbook's tools on the Mac",
-        "# put the runbook's tools on the Mac\n"
-        'umask 077\nmkdir -p "$1/bin" "$1/snapshots" && chmod 711 "$1" || return 1\n'
-        f"cat >\"$2.next\" <<'END_OF_WRAPPER'\n{script('with-env.sh')}END_OF_WRAPPER\n"
-        f'{function("put_file")}put_file "$2" 755\n',
-        args=(folder, wrapper),
-        commands=(f"mkdir -p {folder}/bin", f"write {wrapper}"),
-        undo=f"rm -r {folder}",
+        laid({folder.wrapper: script("with-env.sh")}, "put_tools.sh"),
+        args=(folder.path, folder.snapshots),
+        commands=(f"mkdir -p {folder.bin}", f"write {folder.wrapper}"),
+        undo=f"rm -r {folder.path}",
     )
 
 
@@ -98,22 +95,18 @@ def propose_snapshot(mac: Mac, name: str) -> Proposal:
     directory = plan.folder.snapshot(name)
     nginx_dir = plan.nginx.conf.rpartition("/")[0]
     states = [g.state_dir for g in plan.gateways.values()]
-    keep = []
+    files, rest = [], []
     for who, section in plan.gateways.items():
-        keep += [f"keep_file {who} {sh(section.plist)}", f"keep_file {who} {sh(section.env_file)}"]
-        beside = sh(section.env_file.rpartition("/")[0])  # the wrapper that OpenClaw's installer put there
-        keep += [f'for file in {beside}/*.sh; do [ ! -e "$file" ] || keep_file {who} "$file"; done']
-        keep += [f"keep_state {who} {sh(section.state_dir, *openclaw.command(plan, section))} || return 1"]
-    keep += [f"keep_file nginx {sh(plan.nginx.plist)}", f"keep_nginx {sh(nginx_dir)} || return 1"]
+        files += [f"keep_file {who} {sh(section.plist)}", f"keep_file {who} {sh(section.env_file)}"]
+        files += [f"keep_wrappers {who} {sh(section.env_file.rpartition('/')[0])}"]
+        rest += [f"keep_state {who} {sh(section.state_dir, *openclaw.command(plan, section))}"]
+    files += [f"keep_file nginx {sh(plan.nginx.plist)}"]
+    rest += [f"keep_nginx {sh(nginx_dir)}"]
     lines = [
-        f"snap={sh(directory)}",
+        f"snap={sh(directory)} again={'yes' if _answer_lost(mac) else ''}",
+        *("keep() {", *files, " && ".join(rest), "}"),
         script("take_snapshot.sh"),
-        *(["taken_already && return 0"] if _answer_lost(mac) else []),
-        f"room {sh(*states, nginx_dir)} || {{ printf 'result\\tno room\\n'; return 0; }}",
-        'rm -rf "$snap" && mkdir -p "$snap" || return 1',  # half a snapshot of this run, left by a cut or a crash
-        *("keep() {", *keep, "}"),
-        'keep >"$snap/report.next" || { cat "$snap/report.next"; return 1; }',
-        "finish",
+        f"take {sh(*states, nginx_dir)}",
     ]
     return Proposal(
         f"take snapshot {name}",
