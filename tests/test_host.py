@@ -5,7 +5,10 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,14 +86,61 @@ def test_a_script_that_was_cut_runs_nothing(lab: PracticeMac, tmp_path: Path) ->
     """Whatever byte the connection ends at, the shell has not begun."""
     marker = tmp_path / "marker"
     script = f"touch {marker}\n" + "echo more\n" * 50
-    whole = len(as_sent(script))
+    whole = len(as_sent(script, mark="rollout-0123456789abcdef"))
     for kept in (20, 100, whole // 2, *range(whole - 32, whole - 1, 3)):
         cut = tmp_path / "cut-sh"
         cut.write_text(f'#!/bin/sh\nhead -c {kept} | /bin/sh "$@"\n')
         cut.chmod(0o755)
-        with Host(section(lab), shell=str(cut)) as host:
+        with Host(section(lab), shell=str(cut)) as host, pytest.raises(CommandFailed, match="login shell answered"):
             host.run(script, check=False)
         assert not marker.exists(), f"ran after {kept} of {whole} bytes"
+
+
+# -- what the login shell's own files do ---------------------------------------------------------------------------
+
+
+@contextmanager
+def zshenv(lab: PracticeMac, text: str) -> Iterator[None]:
+    file = lab.layout.home / ".zshenv"
+    file.write_text(text)
+    try:
+        yield
+    finally:
+        file.unlink()
+
+
+def test_what_zshenv_prints_is_noise(lab: PracticeMac) -> None:
+    with zshenv(lab, "echo welcome back\nprintf 'pid\\t1\\n'\necho no colours >&2\n"), Host(section(lab)) as host:
+        done = host.run("printf 'pid\\t2\\n'; echo mine >&2; printf 'a\\377'")
+        assert (done.fields()["pid"], done.rows(2)) == ("2", [["pid", "2"]])
+        assert (done.stdout, done.stderr) == ("pid\t2\na\ufffd", "mine\n")
+        assert host.read(str(lab.layout.home / ".zshenv")).startswith(b"echo welcome")
+
+
+def test_proxies_a_curlrc_and_a_path_of_zshenv_change_no_question(lab: PracticeMac, mac: Mac) -> None:
+    curlrc = lab.layout.home / ".curlrc"
+    curlrc.write_text("include\nproxy = http://127.0.0.1:1\n")
+    proxies = " ".join(
+        f"{name}=http://127.0.0.1:1" for name in ("http_proxy", "https_proxy", "ALL_PROXY", "HTTPS_PROXY")
+    )
+    try:
+        with zshenv(lab, f"export {proxies} CDPATH=/ PATH={lab.layout.bin}\n"), Host(section(lab)) as host:
+            asked = host.run(
+                'curl -s "$1"; lsof -v >/dev/null 2>&1; echo " $?"', f"http://127.0.0.1:{lab.ports.primary}/healthz"
+            )
+            assert asked.stdout == '{"ok":true,"status":"live"} 0\n'
+            asked_so = probe_matrix(replace(mac, host=host), ("primary",), through_nginx=False)
+        assert list(asked_so["status"]) == list(probe_matrix(mac, ("primary",), through_nginx=False)["status"])
+    finally:
+        curlrc.unlink()
+
+
+@pytest.mark.parametrize("text", ["exit 0", "echo This account is not available; exit 1"])
+def test_a_login_shell_that_ends_by_itself_is_no_answer(lab: PracticeMac, text: str) -> None:
+    with zshenv(lab, f"{text}\n"), Host(section(lab)) as host:
+        for check in (True, False):
+            with pytest.raises(CommandFailed, match="login shell answered instead of /bin/sh ended with"):
+                host.run("true", check=check)
 
 
 def test_twenty_channels_at_once(host: Host) -> None:

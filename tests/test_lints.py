@@ -171,6 +171,7 @@ def test_open_files_below_connections(own: OwnNginx) -> None:
     own.serve(GOOD)
     assert found(own, open_files="256") == [("error", "open files", "nginx.conf", 5)]
     assert found(own, open_files="unlimited") == []
+    assert found(own, open_files="") == [("advice", "open files", "nginx.conf", 5)], "unknown is no error"
     own.conf.write_text(own.conf.read_text().replace("events", "worker_rlimit_nofile 512;\nevents"))
     assert found(own, open_files="100000") == [("error", "open files", "nginx.conf", 5)]
     own.conf.write_text(own.conf.read_text().replace("nofile 512", "nofile 2048"))

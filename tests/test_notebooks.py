@@ -273,3 +273,15 @@ def test_the_same_file_without_the_mistake_does_connect(tools: Path, checkout: P
     assert done.returncode == 1
     assert "HostUnreachable: " in done.stderr
     assert listener.connects_count > 0
+
+
+def test_names_of_a_jupyter_startup_file_are_no_parameters(
+    tools: Path, checkout: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    startup = checkout / "ipython/profile_default/startup"
+    startup.mkdir(parents=True)
+    (startup / "00-mine.py").write_text("region2 = 'x'\ntoken = 'secret'\nmine = {'nginx': 1}\n")
+    monkeypatch.setenv("IPYTHONDIR", str(checkout / "ipython"))
+    done = run_papermill(tools, checkout, "01_snapshot", "-p", "region", "hk", "-p", "dry_run", "true")
+    assert "HostUnreachable: " in done.stderr, done.stderr
+    assert listener.connects_count > 0

@@ -281,6 +281,16 @@ def test_misspelt_notebook_parameters_are_refused(name: str, value: object, near
         reading.from_notebook({"region": "hk", name: value})
 
 
+def test_what_a_startup_file_defines_is_no_parameter() -> None:
+    """IPython's startup files run before the first cell, and are none of the cells."""
+    cells = ["", 'region: str = "jp"\ntraffic: dict = {}', "region = 'jp'\ntraffic = {'slice_pct': 9}", "1 +"]
+    startup = {"region2": "x", "nginx": {"binary": "/x"}, "observation": 5}
+    plan = reading.from_notebook({"region": "jp", "traffic": {"slice_pct": 9}, **startup, "In": cells})
+    assert plan == reading.from_notebook({"region": "jp", "traffic": {"slice_pct": 9}})
+    with pytest.raises(PlanError, match="trafic: is not a parameter"):
+        reading.from_notebook({"region": "jp", "trafic": {}, **startup, "In": [*cells, "trafic = {}"]})
+
+
 def test_a_misspelt_key_in_a_given_section_blames_no_line_of_the_file() -> None:
     with pytest.raises(PlanError) as caught:
         reading.from_notebook({"region": "hk", "traffic": {"slice_ptc": 9}})

@@ -46,6 +46,24 @@ def test_ask_listeners() -> None:
     assert answer.endswith(f"127.0.0.1:{port}\n")
 
 
+def test_a_port_that_lsof_does_not_show_is_found_by_connecting(tmp_path: Path) -> None:
+    """Without root, lsof shows only what is ours."""
+    put(tmp_path / "lsof", "#!/bin/sh\nexit 1\n", 0o755)
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = [str(listener.getsockname()[1]) for listener in (one, other)]
+        other.close()
+        answer = in_every_shell(lambda shell: run(shell, script("ask_listeners.sh"), *ports, bin=tmp_path))
+    assert answer == f"{ports[0]}\t0\tanother user\t127.0.0.1:{ports[0]}\n"
+
+
+@pytest.mark.parametrize(("plutil", "said"), [("echo 4096", "4096"), ("echo no such key; exit 1", "")])
+def test_the_open_files_of_nginx_are_its_jobs_and_not_the_shells(tmp_path: Path, plutil: str, said: str) -> None:
+    put(tmp_path / "plutil", f"#!/bin/sh\n{plutil}\n", 0o755)
+    words = ("/bin/true", str(tmp_path / "conf"), str(tmp_path / "pid"), "", str(tmp_path / "plist"))
+    answer = in_every_shell(lambda shell: run(shell, script("ask_nginx.sh"), *words, bin=tmp_path))
+    assert f"open_files\t{said}\n" in answer
+
+
 LAUNCHCTL = """#!/bin/sh
 # A launchctl that forgets: the state is one file a label.
 state={state} label=${{2##*/}}

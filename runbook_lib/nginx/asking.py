@@ -16,7 +16,10 @@ from runbook_lib.onmac import script
 
 @dataclass(frozen=True)
 class Nginx:
-    """nginx as it is: the configuration on disk, the version, the master, what `nginx -t` says."""
+    """nginx as it is: the configuration on disk, the version, the master, what `nginx -t` says.
+
+    `open_files` is what the job's plist allows; empty where it says nothing.
+    """
 
     configuration: Configuration | None
     version: str
@@ -30,7 +33,8 @@ class Nginx:
 def probe_nginx(mac: Mac) -> Nginx:
     """nginx's configuration on disk, its version and its master process."""
     section = mac.plan.nginx
-    done = mac.host.run(script("ask_nginx.sh"), section.binary, section.conf, section.pid_file, section.sudo_words)
+    words = (section.binary, section.conf, section.pid_file, section.sudo_words, section.plist)
+    done = mac.host.run(script("ask_nginx.sh"), *words)
     head, _, dump = done.stdout.partition("dump\tfollows\n")
     fields = dict(line.split("\t", 1) for line in head.splitlines())
     test_exit = int(fields["test_exit"])

@@ -186,6 +186,15 @@ def _connections(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Find
             f"worker_connections is {connections}, but a worker may open {files} files",
             f"worker_rlimit_nofile {connections * 2};",
         )
+    if not files:
+        yield _at(
+            "advice",
+            "open files",
+            at,
+            f"worker_connections is {connections}; how many files a worker may open is not known: neither "
+            "worker_rlimit_nofile nor the job's plist says it, and macOS gives a job 256",
+            f"worker_rlimit_nofile {connections * 2};",
+        )
     keepalive = sum(int(d.args[0]) for d in conf.walk("keepalive") if d.args[0].isdigit()) or 64
     if connections < 4 * keepalive:
         yield _at(

@@ -1,8 +1,8 @@
 # ask nginx for its configuration and processes
-# $1 binary, $2 main configuration, $3 pid file, $4 "sudo -n" or empty
+# $1 binary, $2 main configuration, $3 pid file, $4 "sudo -n" or empty, $5 the job's plist
 printf 'version\t%s\n' "$($4 "$1" -V 2>&1 | tr '\n\t' '  ')"
-# shellcheck disable=SC3045
-printf 'open_files\t%s\n' "$(ulimit -n)"
+# The limit of this shell is not nginx's.
+printf 'open_files\t%s\n' "$(plutil -extract SoftResourceLimits.NumberOfFiles raw -o - "$5" 2>/dev/null | sed -n '/^[0-9][0-9]*$/p')"
 master=$(cat "$3" 2>/dev/null)
 printf 'master\t%s\n' "$master"
 printf 'user\t%s\n' "$(id -un)"

@@ -4,6 +4,7 @@
 # A line: at, gateway, pid, rss_kb, cpu_pct, ready_status, ready_ms, backlog, in_flight.
 config=$1
 umask 077
+curl() { command curl -q --noproxy '*' "$@"; }
 limit_bytes=20000000
 
 # How many entries the array of queued system events has, without a JSON tool.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -50,13 +51,17 @@ def load(region: str) -> Plan:
 def from_notebook(namespace: Mapping[str, Any]) -> Plan:
     """The plan as a notebook's parameters give it; what they leave out comes from parameters/<region>.yaml.
 
-    Every plain value in the namespace counts as a parameter, so that a misspelt one, which papermill only
-    warns about, is refused here before any connection is made. Raises PlanError.
+    Every plain value that a cell has set counts as a parameter, so that a misspelt one, which papermill only warns
+    about, is refused here before any connection is made. What IPython's startup files have set is nobody's parameter.
+    Raises PlanError.
     """
+    cells = [cell for cell in namespace.get("In", []) if cell]
+    mine = _names_set_by(cells) if cells else set(namespace)
     given = {
         name: value
         for name, value in namespace.items()
-        if not name.startswith("_")
+        if name in mine
+        and not name.startswith("_")
         and name not in ("In", "Out")
         and (value is None or isinstance(value, str | bool | int | float | list | tuple | dict))
     }
@@ -72,6 +77,19 @@ def from_notebook(namespace: Mapping[str, Any]) -> Plan:
     file = YamlFile() if whole else read(parameters_file(region))
     lines = {where: line for where, line in file.lines.items() if not _is_given(where, sections)}
     return _build(_merged(file.values, sections), f"notebook parameters for {region}", lines, file.wrong)
+
+
+def _names_set_by(cells: list[str]) -> set[str]:
+    """What the cells that ran in this kernel have assigned: its own, and the one that papermill injects."""
+    names: set[str] = set()
+    for cell in cells:
+        with suppress(SyntaxError):  # it did not run
+            names |= {node.id for node in ast.walk(ast.parse(cell)) if _is_set(node)}
+    return names
+
+
+def _is_set(node: ast.AST) -> TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
 
 
 def build(values: dict[str, Any], source: str, lines: Lines | None = None) -> Plan:

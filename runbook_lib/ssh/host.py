@@ -1,11 +1,13 @@
 """One SSH connection to the Mac: run a script, read a file, speak HTTP through it.
 
 Each question is one script on standard input of `/bin/sh -s`: no quoting through zsh, nothing in the process list.
-The next shells are begun while a command runs, so that it costs one round trip.
+The next shells are begun while a command runs, so that it costs one round trip. An answer begins with a mark: what the
+login shell's own files print before is noise.
 """
 
 from __future__ import annotations
 
+import secrets
 import shlex
 import threading
 import time
@@ -19,6 +21,7 @@ from typing import Self
 import httpx
 import paramiko
 
+from runbook_lib import onmac
 from runbook_lib.errors import CommandFailed, CommandTimeout, ConnectionLost
 from runbook_lib.plan.models import HostSection
 from runbook_lib.ssh.login import LOST
@@ -108,7 +111,7 @@ class Host:
         with self._lock:
             self.round_trips_count += 1
         limit_s = timeout_s or self._section.command_timeout_s
-        started = time.monotonic()
+        started, mark = time.monotonic(), f"rollout-{secrets.token_hex(8)}"
         channel: paramiko.Channel | None = None
 
         def left_s() -> float:
@@ -120,7 +123,7 @@ class Host:
             errors: list[bytes] = []
             reader = threading.Thread(target=_drain, args=(channel, errors), daemon=True)
             reader.start()
-            channel.sendall(as_sent(script, *args).encode())
+            channel.sendall(as_sent(script, *args, mark=mark).encode())
             channel.shutdown_write()
             output: list[bytes] = []
             while block := channel.recv(CHUNK):
@@ -139,7 +142,12 @@ class Host:
                 hang_up(channel)
         if status == -1:
             raise self._lost(title, started, None)
-        return b"".join(output), b"".join(errors), status, time.monotonic() - started
+        noise, begun, answer = b"".join(output).partition(mark.encode())
+        said = b"".join(errors)
+        if not begun:
+            text = (noise + said).decode(errors="replace")
+            raise CommandFailed(self.name, f"{title}: the login shell answered instead of {self._shell}", status, text)
+        return answer, said.rpartition(mark.encode())[2], status, time.monotonic() - started
 
     def _shell_ahead(self, limit_s: float) -> paramiko.Channel:
         """A shell that waits for its script; as many more are begun as it takes that the next one does, too.
@@ -217,9 +225,14 @@ class Host:
         )
 
 
-def as_sent(script: str, *args: str) -> str:
-    """A script as a shell gets it on standard input: parsed whole before its first command runs."""
-    return f'set -- {shlex.join(args)}\n__main() {{\n{script}\n}}\n{{ __main "$@" </dev/null; }}\n'
+def as_sent(script: str, *args: str, mark: str = "") -> str:
+    """A script as a shell gets it on standard input: parsed whole before its first command runs.
+
+    Both of its outputs begin with the mark.
+    """
+    marked = f"printf %s {mark}; printf %s {mark} >&2; " if mark else ""
+    begin = onmac.script("surroundings.sh")
+    return f'set -- {shlex.join(args)}\n{begin}__main() {{\n{script}\n}}\n{{ {marked}__main "$@" </dev/null; }}\n'
 
 
 def _drain(channel: paramiko.Channel, into: list[bytes]) -> None:

@@ -211,11 +211,10 @@ def judge_ports(plan: Plan, listeners: pd.DataFrame) -> list[Check]:
     """Is the canary's port free on 127.0.0.1 and ::1, or held by the canary itself?"""
     section = plan.canary
     taken = listeners[listeners["port"] == section.port]
-    who = (
-        f"; pid {taken.iloc[0]['pid']} ({taken.iloc[0]['command']}) holds {taken.iloc[0]['address']}"
-        if len(taken)
-        else ""
-    )
+    who = ""
+    if len(taken):
+        pid, command, address = taken.iloc[0][["pid", "command", "address"]]
+        who = f"; {f'pid {pid} ({command})' if pid else 'a process of another user'} holds {address}"
     return [
         passed_if(
             taken.empty,
