@@ -169,6 +169,22 @@ def test_cells_are_short_and_hold_no_logic(name: str) -> None:
         assert len(source.splitlines()) <= len(Plan.model_fields) + 3
 
 
+A_NUMBER = re.compile(r"(?<![\w.`])\d[\d.,–-]*\s*(?:%|hours?\b|minutes?\b|min\b|seconds?\b|h\b|ms\b|s\b)")
+FIXED = {"100 %"}  # all traffic
+
+
+@each_notebook
+def test_sentences_repeat_no_number_that_a_parameter_can_change(name: str) -> None:
+    """They name the parameter; the effective settings and the plots have the number."""
+    texts = [cell.source for cell in read(NOTEBOOKS[name]).cells if cell.cell_type == "markdown"]
+    assert set(A_NUMBER.findall("\n".join(texts))) <= FIXED
+
+
+@pytest.mark.parametrize("text", ["5–12 %", "48 hours", "15 minutes", "(99.9 %)", "at 0.5 %.", "120 ms", "2 s"])
+def test_such_a_number_is_found(text: str) -> None:
+    assert A_NUMBER.search(text)
+
+
 @each_step
 def test_no_evidence_overwrites_another(name: str) -> None:
     kept = re.findall(r'step\.keep\("(\w+)"', "\n".join(code(read(NOTEBOOKS[name]))))

@@ -73,11 +73,14 @@ def test_long_observation_is_thinned_and_keeps_its_gap_and_its_sums():
 
 def test_plots_draw_on_given_axes_with_their_limits_labelled():
     reload = pd.DataFrame({"gateway": ["primary", "canary"], "before_ms": [800.0, 0.0], "after_ms": [900.0, 5.0]})
+    limits = Thresholds(reload_p95_rise_pct=50, smallest_rise_ms=7, error_ratio_pct=2, confidence_pct=95)
     drawn = [
-        (plots.plot_quantiles(reload), "limit +35 %"),
+        (plots.plot_quantiles(reload, limits), "limit +50 %, at least 7 ms"),
         (plots.plot_weights(some_weights(), slice_pct=8), "first slice 8 %"),
-        (plots.plot_error_ratio(windows()), "limit 0.5 %"),
+        (plots.plot_error_ratio(windows(), limits), "limit 2 %"),
     ]
+    assert "its 95 % interval" in drawn[2][0].get_title(loc="left")
+    assert [line.get_segments()[0][0][1] for line in drawn[0][0].collections] == [1200.0, 7.0], "the judge's own limits"
     for ax, label in drawn:
         assert label in ax.get_legend_handles_labels()[1]
         ax.figure.draw_without_rendering()
@@ -90,7 +93,7 @@ def test_plots_of_nothing_do_not_fail():
     for ax in (
         plots.plot_samples(samples(60, 1).head(0), Thresholds()).axes[0],
         plots.plot_weights(some_weights().head(0)),
-        plots.plot_error_ratio(windows().head(0)),
+        plots.plot_error_ratio(windows().head(0), Thresholds()),
         plots.plot_samples(samples(60, 1).head(1), Thresholds()).axes[0],
     ):
         ax.figure.draw_without_rendering()

@@ -125,11 +125,11 @@ class LogCounts:
                 together.add((window,), values, counts)
         return {int(window): (values, counts) for (window,), values, counts in together.items()}
 
-    def totals(self, *, windows: bool = True) -> pd.DataFrame:
+    def totals(self, *, windows: bool = True, confidence: float = 0.99) -> pd.DataFrame:
         """See frames.totals."""
         from runbook_lib.accesslog import frames
 
-        return frames.totals(self, windows=windows)
+        return frames.totals(self, windows=windows, confidence=confidence)
 
     def quantiles(self, *, windows: bool = True) -> pd.DataFrame:
         """See frames.quantiles."""

@@ -120,10 +120,11 @@ def show_something() -> None:
     """Fonts, glyphs and templates are loaded with their first use: half the time of a kernel's first picture."""
     import pandas as pd
 
+    from runbook_lib.plan.thresholds import Thresholds
     from runbook_lib.show import plots, report
 
     frame = pd.DataFrame({"gateway": ["primary"], "before_ms": [1.0], "after_ms": [1.0]})
-    report.together(report.table(frame), report.picture(plots.plot_quantiles(frame), ""))
+    report.together(report.table(frame), report.picture(plots.plot_quantiles(frame, Thresholds()), ""))
 
 
 def serve(runner: socket.socket, refusal: str) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ PATIENCE_S = 10  # GitHub's: a request that was begun since may yet be answered,
 
 
 def judge_share(counts: LogCounts, asked_pct: float) -> Check:
-    """Whether the share that arrived can be what was asked: inside the exact binomial bound at 99.9 %.
+    """Whether the share that arrived can be what was asked: inside the exact binomial bound at CONFIDENCE.
 
     Counts are of requests whose keys are independent (delivery ids); many requests with one key count as
     one. Too few to tell the share from none at all are inconclusive. So is a share out of bounds in a log of less
@@ -27,7 +27,7 @@ def judge_share(counts: LogCounts, asked_pct: float) -> Check:
     measured = 100 * canary_count / total_count if total_count else None
     text = f"{name}: {canary_count} of {total_count} requests"
     if total_count:
-        bounds = f"99.9 % interval {percent(low_pct / 100)} to {percent(high_pct / 100)}"
+        bounds = f"{100 * CONFIDENCE:g} % interval {percent(low_pct / 100)} to {percent(high_pct / 100)}"
         text += f" are {percent(canary_count / total_count)} ({bounds})"
     text += f", {asked_pct:g} % asked"
 
@@ -58,6 +58,6 @@ def arrived(counts: LogCounts) -> tuple[int, int]:
 
 
 def bounds_pct(counts: LogCounts) -> tuple[float, float]:
-    """The exact binomial interval of the share at 99.9 %."""
+    """The exact binomial interval of the share at CONFIDENCE."""
     low, high = interval(*arrived(counts), CONFIDENCE)
     return 100 * float(low), 100 * float(high)

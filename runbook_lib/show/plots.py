@@ -60,20 +60,26 @@ def plot_samples(samples: pd.DataFrame, thresholds: Thresholds) -> Figure:
     return figure
 
 
-def plot_quantiles(before_after: pd.DataFrame, ax: Axes | None = None, rise_pct: float = 35) -> Axes:
+def plot_quantiles(before_after: pd.DataFrame, thresholds: Thresholds, ax: Axes | None = None) -> Axes:
     """p95 before and after a reload, two bars a gateway, with the line it may not pass.
 
-    `before_after`: gateway, before_ms, after_ms. The article: a jump of more than 35 % right after a
-    reload means starved workers.
+    `before_after`: gateway, before_ms, after_ms. The article: a jump right after a reload means starved workers. As
+    for the judge, a rise of smallest_rise_ms is none.
     """
-    ax = ax or _axes(2.9)
+    ax, rise_pct = ax or _axes(2.9), thresholds.reload_p95_rise_pct
     bars = before_after[["before_ms", "after_ms"]].to_numpy(float)
     for place, (before_ms, after_ms) in enumerate(bars):
-        limit_ms = before_ms * (1 + rise_pct / 100)
+        limit_ms = max(before_ms * (1 + rise_pct / 100), before_ms + thresholds.smallest_rise_ms)
         first = "_" if place else ""
         ax.bar(place - 0.2, before_ms, 0.36, color="white", edgecolor="black", label=f"{first}before")
         ax.bar(place + 0.2, after_ms, 0.36, color="#9aa0a6", edgecolor="black", hatch="//", label=f"{first}after")
-        ax.hlines(limit_ms, place - 0.42, place + 0.42, label=f"{first}limit +{rise_pct:g} %", **LIMIT)
+        ax.hlines(
+            limit_ms,
+            place - 0.42,
+            place + 0.42,
+            label=f"{first}limit +{rise_pct:g} %, at least {thresholds.smallest_rise_ms} ms",
+            **LIMIT,
+        )
         rise = f"{100 * (after_ms / before_ms - 1):+.0f} %" if before_ms > 0 else "no rate"
         ax.annotate(f"{before_ms:.0f}", (place - 0.2, before_ms), **_above())
         ax.annotate(f"{after_ms:.0f} ({rise})", (place + 0.2, after_ms), **_above(), fontweight="bold")
@@ -125,11 +131,11 @@ def plot_weights(weights: pd.DataFrame, ax: Axes | None = None, slice_pct: float
     return ax
 
 
-def plot_error_ratio(windows: pd.DataFrame, ax: Axes | None = None, threshold_pct: float = 0.5) -> Axes:
+def plot_error_ratio(windows: pd.DataFrame, thresholds: Thresholds, ax: Axes | None = None) -> Axes:
     """5xx ratio per window and gateway with its interval, and the threshold.
 
-    `windows`: at (aware UTC, start of the window), gateway, error_pct, low_pct, high_pct. A window without
-    requests has NaN and shows nothing.
+    `windows`: at (aware UTC, start of the window), gateway, error_pct, low_pct and high_pct at confidence_pct. A
+    window without requests has NaN and shows nothing.
     """
     ax = ax or _axes(3.0)
     starts = windows["at"].drop_duplicates().sort_values()
@@ -142,8 +148,8 @@ def plot_error_ratio(windows: pd.DataFrame, ax: Axes | None = None, threshold_pc
         filled = look["color"] if place else "white"
         ax.errorbar(at, middle, bars, fmt="none", ecolor=look["color"], elinewidth=1.2, capsize=3, zorder=2)
         ax.plot(at, middle, linestyle="none", label=gateway, markersize=6, markerfacecolor=filled, **look)
-    ax.axhline(threshold_pct, label=f"limit {threshold_pct:g} %", **LIMIT)
-    ax.set_title("5xx per window, with interval", loc="left", fontweight="bold")
+    ax.axhline(thresholds.error_ratio_pct, label=f"limit {thresholds.error_ratio_pct:g} %", **LIMIT)
+    ax.set_title(f"5xx per window, with its {thresholds.confidence_pct:g} % interval", loc="left", fontweight="bold")
     ax.set_ylabel("% of attempts")
     ax.set_ylim(bottom=0)
     _grid(ax)

@@ -82,9 +82,9 @@ class Observation:
         totals = self.counts.totals()
         return totals[totals["gateway"].isin(["primary", "canary"])][WINDOW_COLUMNS].reset_index(drop=True)
 
-    def error_ratios(self) -> pd.DataFrame:
-        """What plot_error_ratio draws: at, gateway, error_pct, low_pct, high_pct."""
-        totals = self.counts.totals()
+    def error_ratios(self, thresholds: Thresholds) -> pd.DataFrame:
+        """What plot_error_ratio draws: at, gateway, error_pct, and low_pct and high_pct at confidence_pct."""
+        totals = self.counts.totals(confidence=thresholds.confidence_pct / 100)
         return pd.DataFrame(
             {
                 "at": totals["window_at"],
