@@ -23,6 +23,7 @@ from runbook_lib.plan.models import Plan
 PROJECT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = {path.stem: path for path in sorted((PROJECT / "notebooks").glob("*.ipynb"))}
 MOST_LINES = 14
+FEW_PARAMETERS = 6  # more are folded
 PLAIN_HEADINGS = {"Apply", "Verdict", "If this stopped"}
 TOOLS = {
     "debug_p95",
@@ -67,7 +68,7 @@ def test_it_is_valid_and_stripped(name: str) -> None:
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     for cell in notebook.cells:
         assert cell.cell_type in ("markdown", "code"), cell.id
-        assert set(cell.metadata) <= {"tags"}, cell.id
+        assert set(cell.metadata) <= {"tags", "jupyter"}, cell.id
         if cell.cell_type == "code":
             assert (cell.outputs, cell.execution_count) == ([], None), cell.id
 
@@ -105,6 +106,9 @@ def test_parameters_are_typed_literals_with_help(name: str) -> None:
     """As plain Python reads them, and as papermill does: `papermill --help-notebook` shows these."""
     cell = read(NOTEBOOKS[name]).cells[1]
     assert cell.metadata.tags == ["parameters"]
+    is_long = len(cell.source.splitlines()) > FEW_PARAMETERS
+    assert cell.metadata.get("jupyter") == ({"source_hidden": True} if is_long else None), "the first screen is no list"
+    assert ("the folded cell below" in read(NOTEBOOKS[name]).cells[0].source) == is_long
     for line in cell.source.splitlines():
         assert re.search(r"\S  # \S", line), f"no help: {line}"
     statements = ast.parse(cell.source).body

@@ -195,3 +195,24 @@ def test_a_damaged_ledger_is_one_row_that_says_so(tmp_path: Path) -> None:
     html = write_board(tmp_path).read_text(encoding="utf-8")
     assert "NOT READABLE" in html and "the ledger was edited or damaged" in html
     assert "hk/r/index.html" in html
+
+
+def test_parameters_are_folded_and_open_with_a_click(browser: Browser, tmp_path: Path) -> None:
+    """What is hidden in JupyterLab is folded on the page, and so is what was given, often a whole file."""
+    notebook = nbformat.read(Path(__file__).parents[1] / "notebooks/06_raise_weight.ipynb", as_version=4)
+    given = nbformat.v4.new_code_cell(
+        "# Parameters\nlease = {'attended_s': 4}", metadata={"tags": ["injected-parameters"]}
+    )
+    notebook.cells.insert(2, given)
+    write_whole(tmp_path / "page.html", as_html(notebook, "06_raise_weight"))
+    with browser.new_context(viewport={"width": DESK["width"], "height": DESK["height"]}) as context:
+        page = context.new_page()
+        page.goto((tmp_path / "page.html").as_uri())
+        for summary, code in (("Parameters as the notebook", "who is paged"), ("What was given", "attended_s")):
+            assert not page.get_by_text(code).first.is_visible()
+            page.get_by_text(summary).click()
+            assert page.get_by_text(code).first.is_visible()
+        page.reload()
+        question = page.get_by_role("heading", name="Before: which configuration runs?").bounding_box()
+        assert question is not None and question["y"] < DESK["height"], "the first screen has the question"
+        assert low_contrasts(page) == []

@@ -75,7 +75,7 @@ def test_plots_draw_on_given_axes_with_their_limits_labelled():
     reload = pd.DataFrame({"gateway": ["primary", "canary"], "before_ms": [800.0, 0.0], "after_ms": [900.0, 5.0]})
     limits = Thresholds(reload_p95_rise_pct=50, smallest_rise_ms=7, error_ratio_pct=2, confidence_pct=95)
     drawn = [
-        (plots.plot_quantiles(reload, limits), "limit +50 %, at least 7 ms"),
+        (plots.plot_quantiles(reload, limits), "limit +50 % or 7 ms"),
         (plots.plot_weights(some_weights(), slice_pct=8), "first slice 8 %"),
         (plots.plot_error_ratio(windows(), limits), "limit 2 %"),
     ]

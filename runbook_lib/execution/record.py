@@ -47,6 +47,9 @@ class Record(NotebookExecutionManager):  # type: ignore[misc]  # papermill has n
     def open(self, nb: Any) -> None:
         self.nb = nb
         nb.metadata.papermill.update(self.names)
+        for cell in nb.cells:
+            if "injected-parameters" in cell.metadata.get("tags", []):  # often a whole file
+                cell.metadata["jupyter"] = {"source_hidden": True}
         self.notebook_start()
 
     def save(self, **_: Any) -> None:

@@ -77,7 +77,7 @@ def plot_quantiles(before_after: pd.DataFrame, thresholds: Thresholds, ax: Axes 
             limit_ms,
             place - 0.42,
             place + 0.42,
-            label=f"{first}limit +{rise_pct:g} %, at least {thresholds.smallest_rise_ms} ms",
+            label=f"{first}limit +{rise_pct:g} % or {thresholds.smallest_rise_ms} ms",
             **LIMIT,
         )
         rise = f"{100 * (after_ms / before_ms - 1):+.0f} %" if before_ms > 0 else "no rate"
