@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from sealed_run import (
     DARK,
+    MATRIX,
     SLICE,
     STARTED_S,
     counts_of,
@@ -26,6 +27,7 @@ from sealed_run import (
     raise_slice,
 )
 
+from runbook_lib.audit.kept import Kept, Slices
 from runbook_lib.audit.seal import seal, unsealed_steps
 from runbook_lib.audit.verify import verify
 from runbook_lib.errors import EvidenceError
@@ -84,6 +86,28 @@ def test_a_copy_elsewhere_is_verified_and_every_verdict_recomputed(run: Run, tmp
     assert first.recomputed_count >= 3
     assert (second.rejudged_count, second.recorded_count) == (2, 0)
     assert second.recomputed_count >= 10
+
+
+def test_a_run_whose_tables_were_kept_without_types_is_verified_too(project: Path, plan: Plan) -> None:
+    """Older runs kept CSV."""
+    run = Run.start("hk")
+    raise_slice(run, plan)
+    observe_slice(run, plan)
+    typed = run.directory / "evidence/07_observe/matrix.table.json"
+    typed.unlink()
+    run.keep_text("07_observe", "matrix.csv", MATRIX.to_csv(index=False))
+    assert seal(run, Vault(None)) is not None
+    found = verify(run.directory)
+    assert (found.problems, found.answer) == ({}, Answer.PASS), found.lines()
+    assert found.verdicts[1].rejudged_count == 2, "the matrix was judged again"
+
+
+def test_a_table_put_beside_the_kept_one_is_not_believed(run: Run) -> None:
+    broken = MATRIX.assign(ok=False)
+    (run.directory / "evidence/07_observe/matrix.csv").write_text(broken.to_csv(index=False))
+    assert "evidence/07_observe/matrix.csv" in found_in(run.directory)
+    kept = Kept({"detail": {}}, [], run.directory / "evidence/07_observe", Slices(run))
+    assert kept.table("matrix")["ok"].all(), "what was kept with its types is what is judged"
 
 
 def all_files(folder: Path) -> Iterator[Path]:

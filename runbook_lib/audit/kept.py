@@ -12,6 +12,7 @@ import pandas as pd
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.errors import EvidenceError
 from runbook_lib.plan.models import Plan
+from runbook_lib.records import tables
 from runbook_lib.records.evidence import Run
 from runbook_lib.records.ledger import Event
 from runbook_lib.steps.collect import read_samples, read_slice
@@ -67,8 +68,13 @@ class Kept:
         return Plan.model_validate_json(self._text("plan.json"))
 
     def table(self, name: str) -> pd.DataFrame:
-        """A kept table: FLAGS as bool, WHOLE as Int64, columns that end in _ms as float, all others as text."""
-        self._text(f"{name}.csv")
+        """A kept table with its types. Raises EvidenceError where it was not kept, or is damaged."""
+        if not (self.folder / f"{name}{tables.SUFFIX}").exists() and (self.folder / f"{name}.csv").exists():
+            return self._table_without_types(name)
+        return tables.from_text(self._text(f"{name}{tables.SUFFIX}"), name)
+
+    def _table_without_types(self, name: str) -> pd.DataFrame:
+        """A CSV, as older runs kept their tables: FLAGS as bool, WHOLE as Int64, _ms as float, all others as text."""
         frame = pd.read_csv(self.folder / f"{name}.csv", dtype=str, keep_default_na=False)
         typed: dict[str, Any] = {column: frame[column] == "True" for column in frame.columns if column in FLAGS}
         for column in frame.columns:
@@ -79,7 +85,7 @@ class Kept:
         return frame.assign(**typed)
 
     def has(self, name: str) -> bool:
-        return (self.folder / f"{name}.csv").exists()
+        return any((self.folder / f"{name}{suffix}").exists() for suffix in (tables.SUFFIX, ".csv"))
 
     def facts(self, name: str) -> Any:
         return json.loads(self._text(f"{name}.json"))

@@ -129,5 +129,5 @@ def _isolation(kept: Kept) -> list[Check]:
 
 
 def _job(row: Mapping[Hashable, Any]) -> Job:
-    pid, runs = (int(float(str(row[name]))) if row[name] else None for name in ("pid", "runs"))
+    pid, runs = (None if pd.isna(row[n]) or row[n] == "" else int(float(str(row[n]))) for n in ("pid", "runs"))
     return Job(bool(row["loaded"]), str(row["state"]), pid, runs, last_exit=str(row["last_exit"]))

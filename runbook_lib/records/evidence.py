@@ -23,6 +23,7 @@ import pandas as pd
 
 from runbook_lib.errors import EvidenceError
 from runbook_lib.plan.reading import project_root
+from runbook_lib.records import tables
 from runbook_lib.records.ledger import Ledger
 
 
@@ -92,8 +93,8 @@ class Run:
         self.ledger().append("run_closed", outcome)
 
     def keep_table(self, step: str, name: str, frame: pd.DataFrame) -> Path:
-        """Keep a table a verdict was made from, as CSV."""
-        return self.keep_text(step, f"{name}.csv", frame.to_csv(index=False))
+        """Keep a table a verdict was made from, with its types."""
+        return self.keep_text(step, f"{name}{tables.SUFFIX}", tables.to_text(frame))
 
     def keep_facts(self, step: str, name: str, facts: Any) -> Path:
         return self.keep_text(step, f"{name}.json", json.dumps(facts, indent=1, default=str, sort_keys=True))
