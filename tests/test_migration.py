@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from runbook_lib.gateway import launchd, webhooks
+from runbook_lib.gateway import launchd, openclaw, webhooks
 from runbook_lib.plan.thresholds import Thresholds
 from runbook_lib.records.evidence import Run
 from runbook_lib.records.ledger import Ledger
@@ -60,7 +60,7 @@ def rules(mode: str, loaded: str = "", name: str = "canary", **own: Any) -> Chec
         (name, key, theirs, mine, loaded if key == "ExitTimeOut" else "")
         for key, theirs, mine in launchd.compare_plists(installers, ours)
     ]
-    frame = pd.DataFrame([*rows, (name, validation.SUPERVISED, "", mode, "")], columns=validation.RULE_COLUMNS)
+    frame = pd.DataFrame([*rows, (name, openclaw.SUPERVISED, "", mode, "")], columns=validation.RULE_COLUMNS)
     (check,) = validation.judge_rules(frame)
     return check
 

@@ -39,6 +39,7 @@ def propose_suspension(mac: Mac, name: str) -> Proposal:
             openclaw.GATEWAY_TOKEN,
             f"rollout-{name}",
             f"{plan.runtime.drain_timeout_s:g}",
+            plan.runtime.node,
         ),
         commands=(
             "openclaw gateway call gateway.suspend.prepare --params '{\"drain\": true}'   # until nothing is in flight",
