@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import apprise
 import httpx
 
+from runbook_lib.clock import wait_until
 from runbook_lib.plan.models import Severity
 from runbook_lib.verdict import Answer, Check, Hop
 
@@ -66,18 +67,14 @@ def wait_confirmed(confirm_url: str | None, page_id: str, timeout_s: float, poll
     if not confirm_url:
         reason = f"page {page_id}: nobody can confirm it, incident.confirm_url is not set"
         return Check(name, Answer.INCONCLUSIVE, reason, Hop.RUNBOOK, remedy="ask the people on call by hand")
-    started, heard = time.monotonic(), "no answer"
+    started = time.monotonic()
     with httpx.Client(timeout=min(10.0, max(timeout_s, 0.1))) as client:
         url = httpx.URL(confirm_url).copy_merge_params({"id": page_id})
-        while True:
-            heard = _ask(client, url)
-            waited_s = time.monotonic() - started
-            if heard == "200":
-                reason = f"page {page_id} was confirmed after {waited_s:.1f} s"
-                return Check(name, Answer.PASS, reason, Hop.PATH, waited_s, timeout_s, "s")
-            if waited_s + poll_s > timeout_s:
-                break
-            time.sleep(poll_s)
+        heard = wait_until(lambda: _ask(client, url), lambda said: said == "200", timeout_s, poll_s)
+    waited_s = time.monotonic() - started
+    if heard == "200":
+        reason = f"page {page_id} was confirmed after {waited_s:.1f} s"
+        return Check(name, Answer.PASS, reason, Hop.PATH, waited_s, timeout_s, "s")
     reason = f"nobody confirmed page {page_id} within {timeout_s:g} s (last answer: {heard})"
     remedy = "ask the people on call whether it rang; mend the channel before you rely on it"
     return Check(name, Answer.INCONCLUSIVE, reason, Hop.PATH, waited_s, timeout_s, "s", remedy=remedy)

@@ -32,7 +32,7 @@ checklist matrix nginx notifications       whose turn it is; the curl matrix; ev
 gateway incident judging mac               everything OpenClaw; the rules; a connected Mac and the only way to change it
 accesslog records ssh                      any log to counts; the run folder; the connection
 plan                                       parameters/<region>.yaml to strict models
-errors onmac statistics verdict            what everybody uses; the scripts that run on the Mac
+clock errors onmac statistics verdict      what everybody uses; the scripts that run on the Mac
 """
 
 OWNERS = {  # a package from outside, and the files (or the package) of ours that may import it

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from runbook_lib.clock import in_words
 from runbook_lib.discovery.front import TEST_CLIENT, Way
 from runbook_lib.discovery.gateway import DEFAULT_PORT, SPACING, TOKENS_AT, Gateway, log_file
 from runbook_lib.discovery.machine import Machine
@@ -303,13 +304,7 @@ def _decides(traffic: Traffic, slice_pct: float) -> str:
     if not (per_s := traffic.per_s):
         return "the log does not say how much comes in: an observation may take longer than 48 h"
     after_s = decides_after_s(per_s, slice_pct, Thresholds())
-    return f"{per_s:.3g} requests a second: a healthy canary is certainly under 0.5 % errors after {_span(after_s)}"
-
-
-def _span(seconds: float) -> str:
-    if seconds < 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
+    return f"{per_s:.3g} requests a second: a healthy canary is certainly under 0.5 % errors after {in_words(after_s)}"
 
 
 def _incident(found: Found) -> Iterator[Value]:

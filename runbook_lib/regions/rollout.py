@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from runbook_lib import notifications
 from runbook_lib.checklist import approvals
 from runbook_lib.checklist.order import BESIDE, MANAGED_FROM, STEPS, next_step
+from runbook_lib.clock import wait_until
 from runbook_lib.errors import ActionFailed, EvidenceError, GateWaiting, HostError, StepNotReady, exit_code_of
 from runbook_lib.execution.execute import execute
 from runbook_lib.execution.notebooks import check_notebooks
@@ -96,20 +97,21 @@ def alone(region: str) -> Iterator[None]:
     folder = reading.project_root() / "outputs" / region
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".runner").open("a+") as file:
-        give_up = time.monotonic() + LET_GO_S
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > give_up:
-                    file.seek(0)
-                    raise StepNotReady(f"{region}: {file.read()} runs it already; wait for it, or stop it") from None
-                time.sleep(0.2)
+        if not wait_until(lambda: _held(file), bool, LET_GO_S, 0.2):
+            file.seek(0)
+            raise StepNotReady(f"{region}: {file.read()} runs it already; wait for it, or stop it")
         file.truncate(0)
         file.write(f"{operator()}, process {os.getpid()},")
         file.flush()
         yield
+
+
+def _held(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def run_step(plan: Plan, name: str, given: Mapping[str, Any], say: Say) -> Outcome:

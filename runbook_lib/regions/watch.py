@@ -16,6 +16,7 @@ from rich.live import Live
 
 from runbook_lib import accesslog
 from runbook_lib.checklist.order import OBSERVED, RAISED, has_passed
+from runbook_lib.clock import in_words
 from runbook_lib.errors import HostError
 from runbook_lib.mac.mac import Mac
 from runbook_lib.onmac import script
@@ -65,7 +66,7 @@ class Frame:
         weight = "drained" if self.drained else f"weight {self.weight_pct:g} %"
         parts = [f"{self.region}: {self.step or 'no step yet'} {self.verdict}".rstrip(), weight]
         if self.left_s == self.left_s:
-            parts.append(f"observed {_span(self.observed_s)}, {_span(self.left_s)} left")
+            parts.append(f"observed {in_words(self.observed_s)}, {in_words(self.left_s)} left")
         if not self.recent.empty:
             age_s = (pd.Timestamp.now("UTC") - self.recent["at"].max()).total_seconds()
             parts.append(f"sampled {max(0.0, age_s):.0f} s ago")
@@ -181,8 +182,3 @@ def _lines(recent: str, kind: str, limit_bytes: int) -> bytes:
 def _is_observed(run: Run) -> bool:
     """Whether the slice is set and the observation has not passed yet."""
     return has_passed(run, RAISED) and not has_passed(run, OBSERVED)
-
-
-def _span(seconds: float) -> str:
-    hours, minutes = divmod(int(seconds) // 60, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {int(seconds) % 60:02} s"

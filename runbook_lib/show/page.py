@@ -16,6 +16,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from runbook_lib.checklist.order import STEPS, TITLES
+from runbook_lib.clock import in_words
 from runbook_lib.records.evidence import write_whole
 from runbook_lib.records.ledger import Event, Ledger
 from runbook_lib.records.weights import weights
@@ -45,7 +46,7 @@ class StepRow:
 
     @property
     def took(self) -> str:
-        return "" if self.duration_s is None else _took(self.duration_s)
+        return "" if self.duration_s is None else in_words(self.duration_s)
 
 
 def write_page(run_dir: Path) -> Path:
@@ -209,11 +210,3 @@ def shown_time(at: str, whole: bool = False) -> Markup:
     moment = pd.Timestamp(at).tz_convert("UTC")
     form = "%Y-%m-%d %H:%M:%S" if whole else "%m-%d %H:%M:%S"
     return Markup('<time datetime="{}">{}</time>').format(at, moment.strftime(form))
-
-
-def _took(duration_s: float) -> str:
-    if duration_s < 60:
-        return f"{duration_s:.1f} s"
-    minutes, seconds = divmod(round(duration_s), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"

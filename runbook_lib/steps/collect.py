@@ -14,6 +14,7 @@ import pandas as pd
 from runbook_lib import accesslog
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.cursor import Cursor, LogFile, head_bytes_wanted, plan_fetch
+from runbook_lib.clock import wait_until
 from runbook_lib.mac.mac import Mac
 from runbook_lib.onmac import script
 from runbook_lib.plan.models import Plan
@@ -54,13 +55,14 @@ def settle(
     """
     if mac.dry_run:
         return collect_log(mac, run).select(revision=revision)
-    started, wait_s = time.monotonic(), mac.plan.observation.wait_s
     wait(mac, settle_s, stay)
-    while not is_enough(counts := collect_log(mac, run).select(revision=revision)):
-        if time.monotonic() - started > settle_s + min(wait_s, PATIENCE * settle_s):
-            break
-        wait(mac, min(settle_s, 30), stay)
-    return counts
+    return wait_until(
+        lambda: collect_log(mac, run).select(revision=revision),
+        is_enough,
+        min(mac.plan.observation.wait_s, PATIENCE * settle_s),
+        min(settle_s, 30),
+        pause=lambda pause_s: wait(mac, pause_s, stay),
+    )
 
 
 def wait(mac: Mac, wait_s: float, stay: Callable[[], None]) -> None:

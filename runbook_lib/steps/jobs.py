@@ -6,9 +6,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from runbook_lib.clock import wait_until
 from runbook_lib.errors import ActionFailed
 from runbook_lib.gateway import openclaw
-from runbook_lib.gateway.launchd import EXIT_TIMEOUT_S
+from runbook_lib.gateway.launchd import EXIT_TIMEOUT_S, Job
 from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal
 from runbook_lib.onmac import script
@@ -18,6 +19,7 @@ from runbook_lib.ssh.host import Completed
 from runbook_lib.steps import migration
 
 BOOTSTRAP_LIMIT_S = 20
+ASK_EVERY_S = 0.3
 
 
 def propose_start(mac: Mac, name: str, after_stop: bool = False) -> Proposal:
@@ -89,27 +91,32 @@ def _prove_started(mac: Mac, name: str, done: Completed) -> Mapping[str, Any]:
     fields = done.fields()
     if fields.get("result") != "loaded":
         raise ActionFailed(f"{mac.host.name}: launchd refused {section.label}: {fields.get('detail', done.stderr)}")
-    started, first_run = time.monotonic(), 0
-    limit_s = mac.plan.runtime.ready_timeout_s
-    while True:
+    started, runs = time.monotonic(), list[int]()
+
+    def ask() -> tuple[dict[str, Any], Job | None]:
+        """Whether it is ready, and what launchd says of it while it is not."""
         ready = probe_startup(mac, name)
-        if ready["ready"] and ready["pid"]:
-            return {
-                **ready,
-                **_prove_listener(mac, section, int(ready["pid"])),
-                "ready_after_s": round(time.monotonic() - started, 1),
-            }
-        job, waited_s = probe_jobs(mac)[name], time.monotonic() - started
-        first_run = first_run or job.runs or 0
-        ended = job.pid is None or (job.runs or 0) > first_run  # a slow start hides the pause between two tries
-        refused = ended and job.last_exit.startswith(str(openclaw.EXIT_CONFIG))
-        if waited_s > limit_s or refused:
-            raise ActionFailed(
-                f"{mac.host.name}, gateway {name}: not ready after {waited_s:.0f} of {limit_s:g} s "
-                f"({ready['answer']}); launchd: {job}. "
-                f"{openclaw.explain_exit(job.last_exit, _last_words(mac, section))}Read {section.log_file}"
-            )
-        time.sleep(0.3)
+        return ready, None if ready["ready"] and ready["pid"] else probe_jobs(mac)[name]
+
+    def is_over(seen: tuple[dict[str, Any], Job | None]) -> bool:
+        job = seen[1]
+        if job is None:
+            return True
+        runs.append(job.runs or 0)
+        first_run = next(filter(None, runs), 0)
+        ended = job.pid is None or runs[-1] > first_run  # a slow start hides the pause between two tries
+        return ended and job.last_exit.startswith(str(openclaw.EXIT_CONFIG))
+
+    limit_s = mac.plan.runtime.ready_timeout_s
+    ready, job = wait_until(ask, is_over, limit_s, ASK_EVERY_S)
+    waited_s = time.monotonic() - started
+    if job is not None:
+        raise ActionFailed(
+            f"{mac.host.name}, gateway {name}: not ready after {waited_s:.0f} of {limit_s:g} s "
+            f"({ready['answer']}); launchd: {job}. "
+            f"{openclaw.explain_exit(job.last_exit, _last_words(mac, section))}Read {section.log_file}"
+        )
+    return {**ready, **_prove_listener(mac, section, int(ready["pid"])), "ready_after_s": round(waited_s, 1)}
 
 
 def _last_words(mac: Mac, section: GatewaySection) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import pandas as pd
 
 from runbook_lib.accesslog.counts import LogCounts
+from runbook_lib.clock import wait_until
 from runbook_lib.errors import StepNotReady
 from runbook_lib.judging.gaps import find_gaps, judge_gaps
 from runbook_lib.judging.judge import judge_backlog, judge_rss, judge_windows
@@ -126,16 +126,18 @@ def observe(mac: Mac, run: Run) -> Observation:
     weight = run.ledger().last("weight")
     if weight is None:
         raise StepNotReady(f"nothing to observe in {mac.plan.region}: no weight was set in run {run.name}")
-    give_up = time.monotonic() + section.wait_s
-    while True:
+
+    def look() -> Observation:
         collect_events(mac, run)
         counts, samples = collect_log(mac, run), collect_samples(mac, run)
-        seen = Observation.of(mac.plan, weight, counts, samples, drained_since(run.ledger().events("drained"), weight))
+        return Observation.of(mac.plan, weight, counts, samples, drained_since(run.ledger().events("drained"), weight))
+
+    def is_over(seen: Observation) -> bool:
         answer = Verdict.of(judge_evidence(seen, mac.plan.thresholds)).answer
-        is_over = seen.drained or answer is Answer.FAIL or (answer is Answer.PASS and seen.is_whole)
-        if mac.dry_run or is_over or time.monotonic() >= give_up:
-            return seen
-        time.sleep(min(section.window_s, 5 * section.sample_every_s, max(0.1, give_up - time.monotonic())))
+        return bool(seen.drained) or answer is Answer.FAIL or (answer is Answer.PASS and seen.is_whole)
+
+    every_s = min(section.window_s, 5 * section.sample_every_s)
+    return wait_until(look, is_over, 0 if mac.dry_run else section.wait_s, every_s)
 
 
 def drained_since(drains: list[Event], weight: Event) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from runbook_lib import matrix
+from runbook_lib.clock import wait_until
 from runbook_lib.errors import ActionFailed
 from runbook_lib.incident import page_incident, wait_confirmed
 from runbook_lib.mac.mac import Mac
@@ -95,16 +96,13 @@ def _prove_stopped(mac: Mac, done: Completed) -> Mapping[str, Any]:
 
 def _prove_answers(mac: Mac, done: Completed) -> Mapping[str, Any]:
     token = mac.vault.resolve(mac.plan.webhooks.hooks_token)
-    give_up = time.monotonic() + ANSWERS_WITHIN_S
-    while True:
-        outside = matrix.ask_from_outside(mac.plan, token)
-        if outside["ok"].all():
-            return {"answers": len(outside)}
-        if time.monotonic() > give_up:
-            first = outside[~outside["ok"]].iloc[0]
-            raise ActionFailed(
-                f"{mac.host.name}: nginx was started but {first['request']} from outside got {first['status']} "
-                f"{str(first['body'])[:200]} for {ANSWERS_WITHIN_S} s. "
-                f"Look at its error log NOW: {mac.plan.nginx.error_log}"
-            )
-        time.sleep(0.5)
+    outside = wait_until(
+        lambda: matrix.ask_from_outside(mac.plan, token), lambda seen: bool(seen["ok"].all()), ANSWERS_WITHIN_S, 0.5
+    )
+    if outside["ok"].all():
+        return {"answers": len(outside)}
+    first = outside[~outside["ok"]].iloc[0]
+    raise ActionFailed(
+        f"{mac.host.name}: nginx was started but {first['request']} from outside got {first['status']} "
+        f"{str(first['body'])[:200]} for {ANSWERS_WITHIN_S} s. Look at its error log NOW: {mac.plan.nginx.error_log}"
+    )
