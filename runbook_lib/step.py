@@ -24,13 +24,13 @@ from runbook_lib.plan import reading
 from runbook_lib.plan.models import Plan
 from runbook_lib.records import manifest
 from runbook_lib.records.evidence import Run
+from runbook_lib.records.ledger import Event
 from runbook_lib.show import report
 from runbook_lib.show.board import publish
+from runbook_lib.show.proposed import proposed
 from runbook_lib.show.report import Shown
 from runbook_lib.steps.collect import collect_events, wait
 from runbook_lib.verdict import Answer, Check, Verdict
-
-EXECUTED = "nothing: what a gateway has executed stays executed"
 
 
 class Step:
@@ -77,21 +77,9 @@ class Step:
 
     def preview(self, *changes: Proposal | Sending) -> Shown:
         """What would be done, in order: the commands, the diffs, and how to undo each."""
-        return report.together(*(part for change in changes for part in self._previewed(change)))
-
-    def _previewed(self, change: Proposal | Sending) -> list[Shown]:
-        if isinstance(change, Sending):
-            self.mac.ledger.append("proposed", change.what, undo=EXECUTED, **change.facts)
-            return [report.commands([f"# {change.what}", f"POST {change.url}   # by SSH", f"# undo: {EXECUTED}"])]
-        self.mac.ledger.append("proposed", change.what, undo=change.undo, **change.facts)
-        pause = [f"sleep {change.after_s:g}"] if change.after_s else []
-        title, undo = f"# {change.what}{_already(change)}", f"# undo: {change.undo}"
-        diffs = [
-            report.diff(self.mac.vault.redact(before), self.mac.vault.redact(after), path)
-            for path, (before, after) in change.files.items()
-            if before != after
-        ]
-        return [report.commands([*pause, title, *change.commands, undo]), *diffs]
+        for change in changes:
+            self.mac.ledger.append("proposed", change.what, undo=change.undo, **change.facts)
+        return report.together(*(part for change in changes for part in proposed(change, self.mac.vault.redact)))
 
     def apply(self, *proposals: Proposal) -> list[dict[str, Any]]:
         """Carry the proposals out, in order, and return what their proofs found.
@@ -124,13 +112,12 @@ class Step:
 
     def _refuse_late(self, gives_traffic: bool = False) -> None:
         """The ledger decides: the verdict may be another process's, and so may the drain."""
-        since = [e for e in self.mac.ledger.events("verdict", "drained") if e["seq"] > self._opened_seq]
-        if self._verdict is not None or any(e["event"] == "verdict" and e["step"] == self.name for e in since):
+        if self._verdict is not None or self._judged():
             raise StepNotReady(
                 f"{self.name} in {self.plan.region} is judged; nothing was done again. Run the notebook from its top "
-                "to do the step anew"
+                f"to do the step anew. To drain the canary at any time: rollout drain {self.plan.region}"
             )
-        drains = [e for e in since if e["event"] == "drained"]
+        drains = [e for e in self.mac.ledger.events("drained") if e["seq"] > self._opened_seq]
         if gives_traffic and drains:
             raise StepNotReady(
                 f"{self.name} in {self.plan.region}: the canary was drained since this step was opened "
@@ -138,13 +125,28 @@ class Step:
                 "why, then run the notebook from its top"
             )
 
+    def _judged(self) -> list[Event]:
+        """The verdicts of this step since it was opened here."""
+        return [e for e in self.mac.ledger.events("verdict", step=self.name) if e["seq"] > self._opened_seq]
+
+    def _refuse_better(self, verdict: Verdict) -> None:
+        """Whoever asks again without doing the step anew may find the canary drained, and well for that."""
+        if verdict.answer is not Answer.FAIL and any(e["detail"]["answer"] == Answer.FAIL for e in self._judged()):
+            raise StepNotReady(
+                f"{self.name} in {self.plan.region} is judged fail; {verdict.answer} is not recorded over it. Run the "
+                "notebook from its top to do the step anew"
+            )
+
     def conclude(self, *checks: Iterable[Check]) -> Shown:
         """The verdict of all checks: recorded, and shown as a banner with the table of checks. It ends the acting.
 
         A failed step that has our configuration in nginx drains the canary first, then sets its weight to zero. Any
         other is recorded when all that it implies for the Mac is done: whoever dies before that has said nothing.
+        Raises StepNotReady for a better answer where this step, opened as it is, has failed.
         """
-        self._verdict = verdict = Verdict.of(check for group in checks for check in group)
+        verdict = Verdict.of(check for group in checks for check in group)
+        self._refuse_better(verdict)
+        self._verdict = verdict
         if self.mac.dry_run:
             return report.together(
                 report.banner(verdict, f"{self.name} in {self.plan.region}: dry run, nothing was changed")
@@ -239,7 +241,3 @@ def _seal_before(run: Run, mac: Mac) -> str:
         return ""
     made = seal(run, mac.vault, mac.plan.evidence.signing_key)
     return describe(made) if made else ""
-
-
-def _already(proposal: Proposal) -> str:
-    return f"   (nothing to do: {proposal.done_already})" if proposal.done_already else ""

@@ -76,6 +76,21 @@ def test_a_judged_step_does_nothing_more(step: Step, run: Run) -> None:
         step.gate()
 
 
+def test_a_fail_stays_a_fail_until_the_step_is_done_anew(step: Step, run: Run) -> None:
+    """Asking once more and judging that instead is no way round; a fail may be said again, for it drains."""
+    passed = [Check("a check", Answer.PASS, "it is well now", Hop.CANARY)]
+    doubtful = [Check("a check", Answer.INCONCLUSIVE, "too few", Hop.CANARY)]
+    step.conclude(doubtful)
+    step.conclude(FAILED)
+    for better in (passed, doubtful):
+        with pytest.raises(StepNotReady, match="is judged fail; .* from its top"):
+            step.conclude(better)
+    step.conclude(FAILED)
+    assert [e["detail"]["answer"] for e in run.ledger().events("verdict")] == ["inconclusive", "fail", "fail"]
+    with pytest.raises(StepFailed):
+        step.gate()
+
+
 def test_a_verdict_that_another_process_gave_counts_too(step: Step, run: Run) -> None:
     run.ledger(NAME).append("verdict", f"{NAME}: fail", answer="fail")
     every_way_to_act(step)

@@ -78,6 +78,7 @@ class Sending:
     columns: tuple[str, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
     timeout_s: float = 30
+    undo: str = "nothing: what a gateway has executed stays executed"
 
 
 def staged(files: Mapping[str, str]) -> str:
