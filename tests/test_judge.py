@@ -128,6 +128,16 @@ def test_unparsed_lines_exactly_at_the_limit_are_let_pass() -> None:
     assert named(judged([*lines[:1997], "rubbish", "torn", "x"]).checks, "log").answer is INCONCLUSIVE
 
 
+def test_unparsed_lines_that_could_be_the_canarys_errors_are_inconclusive_however_few() -> None:
+    """Two of 10,000 lines are far under the limit; with them a canary of 100 requests would be over the ratio."""
+    lines = mixed(100, share=0.01)
+    canary_count = sum("\tcanary\t" in line for line in lines)
+    check = named(judged([*lines, "rubbish", "torn"], asked_pct=1).checks, "log")
+    assert check.answer is INCONCLUSIVE
+    assert f"if they all were the canary's errors it had 2 of {canary_count + 2}, over 0.5 %" in check.reason
+    assert named(judged(lines, asked_pct=1).checks, "log").answer is PASS
+
+
 # boundaries
 
 
@@ -273,6 +283,51 @@ def test_a_canary_over_the_threshold_with_a_primary_as_bad_is_not_drained() -> N
     verdict = judge_windows(counts, Thresholds())
     assert named(verdict.checks, "canary 5xx").answer is INCONCLUSIVE
     assert not drains(verdict)
+
+
+def connects(bad: tuple[str, ...], windows_count: int = 40, bad_count: int = 4) -> LogCounts:
+    """Ten hours of connects of 2 ms; in one of them a fifth of the `bad` gateways' connects took 200 ms."""
+    counts = counts_of(mixed(), window_s=900)
+    for number in range(windows_count):
+        for gateway, tried in (("primary", 900), ("canary", 100)):
+            late = tried // 5 if gateway in bad and 10 <= number < 10 + bad_count else 0
+            group = (1_778_025_600 + 900 * number, "r1", gateway, "connect")
+            counts.times.add(group, np.array([2, 200]), np.array([tried - late, late]))
+    return counts
+
+
+@pytest.mark.parametrize(("bad", "failed"), [(("primary", "canary"), []), (("canary",), ["canary connect p95"])])
+def test_a_slow_hour_of_the_host_is_not_the_canarys(bad: tuple[str, ...], failed: list[str]) -> None:
+    checks = judge_windows(connects(bad), Thresholds()).checks
+    assert [c.name for c in checks if c.answer is FAIL] == failed
+    if not failed:
+        assert "60 min in which both were slow are the host's" in named(checks, "canary connect p95").reason
+
+
+def test_a_host_that_is_slow_all_along_is_told() -> None:
+    both, slow = mixed(), {"upstream_connect_time": "0.200"}
+    lines = ["\t".join((dict(zip(FIELDS, line.split("\t"), strict=True)) | slow).values()) for line in both]
+    check = named(judged(lines).checks, "primary connect p95")
+    assert check.answer is FAIL and check.hop is Hop.HOST
+
+
+def test_the_reload_rule_holds_however_often_one_looks() -> None:
+    """200 healthy reloads, looked at after each 50 requests: the p95 before and after is the same."""
+    failed = 0
+    for seed in range(200):
+        rng, before, after = np.random.default_rng(seed), LogCounts(900), LogCounts(900)
+        before.times.add(
+            ("0", "r1", "primary", "response"), rng.lognormal(5, 0.8, 400).astype(np.int64), np.ones(400, int)
+        )
+        for number in range(20):
+            group = (900 * number, "r2", "primary", "response")
+            after.times.add(group, rng.lognormal(5, 0.8, 50).astype(np.int64), np.ones(50, int))
+            after.ticks.add(("r2", "primary", "requests"), np.array([number]), np.array([50]))
+            checks = judge_reload(before, after, Thresholds())
+            if any(check.answer is FAIL for check in checks):
+                failed += 1
+                break
+    assert failed <= 5  # 1 % of 200, and what chance may add
 
 
 def test_only_the_canary_bad_says_fix_the_canary() -> None:

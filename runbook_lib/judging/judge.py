@@ -27,7 +27,7 @@ from runbook_lib.accesslog.names import GATEWAYS
 from runbook_lib.judging.beside import find_beside
 from runbook_lib.judging.blame import GATEWAY_HOP, Probe, blame
 from runbook_lib.judging.host import FAIL_TIMEOUT_S, HostMinutes
-from runbook_lib.judging.latency import judge_connect, judge_header
+from runbook_lib.judging.latency import judge_connect, judge_header, slow_windows
 from runbook_lib.judging.ratios import RatioRule, Series, is_over, judge_ratio, minutes, percent
 from runbook_lib.judging.reloads import judge_reload
 from runbook_lib.judging.share import arrived, judge_share
@@ -100,7 +100,8 @@ def judge_windows(
     now = host.now(primary)
     if now.trials_count:
         errors, of_primary = _while_both_are_bad(errors, of_primary, now, thresholds)
-    connects = [judge_connect(counts, g, GATEWAY_HOP[g], thresholds) for g in ("canary", "primary")]
+    slow = slow_windows(counts, thresholds)
+    connects = [judge_connect(counts, g, GATEWAY_HOP[g], thresholds, slow) for g in ("canary", "primary")]
     if all(check.answer is Answer.FAIL for check in connects):
         connects = [replace(check, hop=Hop.HOST) for check in connects]
     checks += [
@@ -122,7 +123,11 @@ def drains(verdict: Verdict) -> bool:
 
 
 def judge_log(counts: LogCounts, thresholds: Thresholds) -> Check:
-    """Whether the log can be judged at all: that it has lines, can be parsed, and has the fields."""
+    """Whether the log can be judged at all: that it has lines, can be parsed, and has the fields.
+
+    However few the lines are that cannot be parsed: if they could turn the canary's 5xx over the threshold, it is not.
+    """
+    errors, tried = counts.total("canary", "attempts_5xx"), counts.total("canary", "attempts")
     lost, lines, share = counts.unparsed_count, counts.lines_count, percent(counts.unparsed_ratio)
     text = f"{lost} of {lines} lines could not be parsed" + (f", {share}" if lines else "")
     absent = sorted(NEEDED & counts.missing)
@@ -137,6 +142,15 @@ def judge_log(counts: LogCounts, thresholds: Thresholds) -> Check:
         formats = " and ".join(sorted(counts.formats))
         answer, reason = Answer.INCONCLUSIVE, f"the {formats} log has no {', '.join(absent)}, so it cannot be judged"
         remedy = "judge the log that the runbook renders (runbook_lib.accesslog.LOG_FORMAT)"
+    elif (
+        is_over(errors + lost, tried + lost, thresholds.error_ratio_pct)
+        and tried
+        and not is_over(errors, tried, thresholds.error_ratio_pct)
+    ):
+        answer = Answer.INCONCLUSIVE
+        reason = f"{text}; if they all were the canary's errors it had {errors + lost} of {tried + lost}, over "
+        reason += f"{thresholds.error_ratio_pct:g} %"
+        remedy = f"look at these lines first: {counts.samples[:1]}"
     else:
         answer, reason = Answer.PASS, f"{text}, not over {limit}"
     measured = 100 * counts.unparsed_ratio

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.fields import Ints
+from runbook_lib.judging.ratios import minutes
 from runbook_lib.plan.thresholds import Thresholds
-from runbook_lib.statistics import drawn_quantiles, excess, generator, quantile
+from runbook_lib.statistics import drawn_quantiles, excess, generator, interval, quantile
 from runbook_lib.verdict import PLAIN, Answer, Check, Hop
 
 TAIL = 0.05
@@ -48,21 +51,47 @@ def is_slower(ours_ms: int, theirs_ms: int, allowed_pct: float, smallest_rise_ms
     return rise_ms > smallest_rise_ms and round(100 * rise_ms - allowed_pct * theirs_ms, 9) > 0
 
 
-def certain(events: list[int], trials: list[int], thresholds: Thresholds) -> int | None:
-    """The first window in which more than TAIL of a stretch is certainly over its limit."""
-    confidence = thresholds.confidence_pct / 100
+def certain(events: list[int], trials: list[int], thresholds: Thresholds, tests_count: int = 1) -> int | None:
+    """The first window in which more than TAIL of a stretch is certainly over its limit, however often one looks.
+
+    `tests_count` is how many such tests there are at once (Bonferroni).
+    """
+    confidence = 1 - (1 - thresholds.confidence_pct / 100) / tests_count
     k, n = np.array(events, np.int64), np.array(trials, np.int64)
     return excess(k, n, TAIL, HEALTHY_TAIL, confidence, max(1, len(events)), 0.0).certain_at
 
 
-def judge_connect(counts: LogCounts, gateway: str, hop: Hop, thresholds: Thresholds) -> Check:
-    """The article's rule: upstream connect p95 over 120 ms on loopback.
+def slow_windows(counts: LogCounts, thresholds: Thresholds) -> set[int]:
+    """Windows in which primary's connects were too slow for certain, and the canary's neither less nor more so.
+
+    They are the host's, and left out; where no other window is left, they are all that there is to judge.
+    """
+    alpha, limit = 1 - thresholds.confidence_pct / 100, thresholds.connect_p95_ms
+    sides = [counts.histograms(gateway, "connect") for gateway in ("canary", "primary")]
+    found = set()
+    for window in sides[0].keys() & sides[1].keys():
+        (late, tried), (theirs_late, theirs) = ((over(side[window], limit), size(side[window])) for side in sides)
+        if interval(theirs_late, theirs, thresholds.confidence_pct / 100)[0] <= TAIL:
+            continue
+        part, events = tried / (tried + theirs), late + theirs_late
+        is_better = special.bdtr(late, events, part) < alpha
+        is_worse = late > 0 and special.bdtrc(late - 1, events, part) < alpha
+        if not is_better and not is_worse:
+            found.add(window)
+    return set() if found == sides[0].keys() | sides[1].keys() else found
+
+
+def judge_connect(
+    counts: LogCounts, gateway: str, hop: Hop, thresholds: Thresholds, left_out: Collection[int] = ()
+) -> Check:
+    """The article's rule: upstream connect p95 over 120 ms on loopback, but for the windows in `left_out`.
 
     Reused connections log 0 ms and are kept out. Where few connects took a millisecond the zeros are
     counted in after all: they cannot hide a p95 that is high, only a connect that was never made.
     """
     name, limit = f"{gateway} connect p95", thresholds.connect_p95_ms
-    histograms = counts.histograms(gateway, "connect")
+    histograms = {w: h for w, h in counts.histograms(gateway, "connect").items() if w not in left_out}
+    unsaid = f"; {minutes(len(left_out) * counts.window_s)} in which both were slow are the host's and left out"
     times, zeros = pooled(histograms), counts.total(gateway, "zero_connects")
     n = size(times)
     p95 = quantile(*times, 0.95) if n else 0
@@ -70,7 +99,8 @@ def judge_connect(counts: LogCounts, gateway: str, hop: Hop, thresholds: Thresho
 
     def check(answer: Answer, reason: str, measured: float | None, samples: int) -> Check:
         unless = "" if answer is Answer.PASS else remedy
-        return Check(name, answer, f"{name}: {reason}", hop, measured, limit, "ms", samples, unless)
+        text = f"{name}: {reason}{unsaid if left_out else ''}"
+        return Check(name, answer, text, hop, measured, limit, "ms", samples, unless)
 
     if n + zeros == 0:
         return check(Answer.INCONCLUSIVE, "no connect was made, so nothing to judge", None, 0)
@@ -123,6 +153,12 @@ def _within(histograms: Histograms, windows: list[int]) -> Histogram:
     return pooled({w: histograms[w] for w in windows if w in histograms})
 
 
+def limit_over(times: Histogram, allowed_pct: float, thresholds: Thresholds, rng: np.random.Generator) -> float:
+    """What is certainly slower than `times`: their p95, at the upper end of its bootstrap interval, and that much."""
+    top = float(np.quantile(drawn_quantiles(*times, 0.95, rng), thresholds.confidence_pct / 100))
+    return max((1 + allowed_pct / 100) * top, top + thresholds.smallest_rise_ms)
+
+
 def judge_header(counts: LogCounts, thresholds: Thresholds) -> Check:
     """Canary's header p95 against primary's in the same windows, so that a bad hour blames nobody.
 
@@ -155,8 +191,7 @@ def judge_header(counts: LogCounts, thresholds: Thresholds) -> Check:
     rng = generator()
     late, tried = [], []
     for window, times in compared.canary.items():
-        top = np.quantile(drawn_quantiles(*compared.primary[window], 0.95, rng), thresholds.confidence_pct / 100)
-        late.append(over(times, max((1 + allowed / 100) * float(top), float(top) + thresholds.smallest_rise_ms)))
+        late.append(over(times, limit_over(compared.primary[window], allowed, thresholds, rng)))
         tried.append(size(times))
     if certain(late, tried, thresholds) is not None:
         reason = f"{text}; {sum(late)} of {n} are over primary's p95 by more than {allowed:g} %, certainly too many"

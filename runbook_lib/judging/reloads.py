@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.tally import Tally
 from runbook_lib.judging.blame import Probe, blame
-from runbook_lib.judging.latency import Histogram, is_slower, pooled, size
+from runbook_lib.judging.latency import Histogram, Histograms, certain, is_slower, limit_over, over, pooled, size
 from runbook_lib.plan.thresholds import Thresholds
-from runbook_lib.statistics import drawn_quantiles, generator, quantile
+from runbook_lib.statistics import generator, quantile
 from runbook_lib.verdict import PLAIN, Answer, Check, Hop
 
 REMEDIES = {
@@ -26,15 +24,32 @@ REMEDIES = {
 
 @dataclass(frozen=True)
 class Rise:
-    """Response p95 of one gateway before and after, and the bootstrap interval of their ratio."""
+    """Response p95 of one gateway before and after, and whether the rise is certain.
+
+    Of what came since, more than a twentieth took longer than is allowed over the p95 before, which is taken at the
+    upper end of its bootstrap interval: certain however often one looks (latency.certain).
+    """
 
     gateway: str
     before_ms: int
     after_ms: int
     before_count: int
     after_count: int
-    low_pct: float
-    high_pct: float
+    late_count: int
+    limit_ms: float
+    is_late: bool
+
+    @classmethod
+    def of(
+        cls, gateway: str, before: Histogram, after: Histograms, thresholds: Thresholds, tests_count: int = 1
+    ) -> Rise:
+        """`after` by window; neither side may be empty."""
+        limit_ms = limit_over(before, thresholds.reload_p95_rise_pct, thresholds, generator())
+        windows = [h for _, h in sorted(after.items())]
+        late, tried = [over(h, limit_ms) for h in windows], [size(h) for h in windows]
+        is_late = certain(late, tried, thresholds, tests_count) is not None
+        p95s = quantile(*before, 0.95), quantile(*pooled(after), 0.95)
+        return cls(gateway, *p95s, size(before), sum(tried), sum(late), limit_ms, is_late)
 
     @property
     def pct(self) -> float:
@@ -44,30 +59,14 @@ class Rise:
         return is_slower(self.after_ms, self.before_ms, thresholds.reload_p95_rise_pct, thresholds.smallest_rise_ms)
 
     def is_certain(self, thresholds: Thresholds) -> bool:
-        return self.is_over(thresholds) and self.low_pct > thresholds.reload_p95_rise_pct
+        return self.is_over(thresholds) and self.is_late
 
     def text(self) -> str:
         return (
             f"{self.gateway} response p95 {self.before_ms} ms before and {self.after_ms} ms after the reload, "
-            f"{self.pct:+.0f} % (interval {self.low_pct:+.0f} to {self.high_pct:+.0f} %), "
+            f"{self.pct:+.0f} % ({self.late_count} took over {self.limit_ms:.0f} ms), "
             f"n={self.before_count} and {self.after_count}"
         )
-
-
-def rise_of(gateway: str, before: Histogram, after: Histogram, confidence: float) -> Rise:
-    """Both sides must not be empty."""
-    rng = generator()
-    old, new = (np.maximum(drawn_quantiles(*side, 0.95, rng), 1) for side in (before, after))
-    low, high = np.quantile(new / old, [1 - confidence, confidence])
-    return Rise(
-        gateway,
-        quantile(*before, 0.95),
-        quantile(*after, 0.95),
-        size(before),
-        size(after),
-        100 * (float(low) - 1),
-        100 * (float(high) - 1),
-    )
 
 
 def judge_reload(
@@ -77,22 +76,22 @@ def judge_reload(
 
     `before` is what the log had until the reload (its last minutes: LogCounts.select), `after` what came
     since, with a new configuration revision. Lines of an old revision in `after` come from old workers
-    that finish what they hold; they are counted and not judged. One check a gateway, each over the
-    bootstrap interval of the ratio of both p95, and one of the workers by themselves.
+    that finish what they hold; they are counted and not judged. One check a gateway, and one of the workers
+    by themselves.
     """
     old_revisions = set(before.revisions)
     fresh = [name for name in after.revisions if name not in old_revisions]
-    confidence = thresholds.confidence_pct / 100
     new = _only(after, fresh) if fresh else after
     rises: list[Rise] = []
     missing: list[Check] = []
     for gateway in ("primary", "canary"):
-        sides = [pooled(side.histograms(gateway, "response")) for side in (before, new)]
-        smallest = min(size(side) for side in sides)
+        since = new.histograms(gateway, "response")
+        old, count = pooled(before.histograms(gateway, "response")), size(pooled(since))
+        smallest = min(size(old), count)
         if smallest >= thresholds.min_requests_count:
-            rises.append(rise_of(gateway, sides[0], sides[1], confidence))
+            rises.append(Rise.of(gateway, old, since, thresholds))
         elif gateway == "primary" or smallest:
-            missing.append(_too_few(gateway, size(sides[0]), size(sides[1]), thresholds))
+            missing.append(_too_few(gateway, size(old), count, thresholds))
     over = {r.gateway for r in rises if r.is_over(thresholds)}
     checks = [_judge_rise(rise, over, len(rises), thresholds, probes) for rise in rises]
     return [*checks, *missing, _judge_workers(before, after, old_revisions if fresh else set(), thresholds)]
@@ -168,8 +167,11 @@ def _judge_workers(before: LogCounts, after: LogCounts, old: set[str], threshold
         reason = f"{name}: none of {len(fresh)} new workers has {thresholds.min_requests_count} responses yet; {held}"
         return Check(name, Answer.PASS, reason, Hop.NGINX, samples_count=sum(map(size, fresh.values())))
     yardstick = pooled(dict(enumerate(old_times)))
-    confidence = 1 - (1 - thresholds.confidence_pct / 100) / len(enough)
-    slow = [pid for pid, h in enough.items() if rise_of(str(pid), yardstick, h, confidence).is_certain(thresholds)]
+    slow = [
+        pid
+        for pid, h in enough.items()
+        if Rise.of(str(pid), yardstick, {0: h}, thresholds, len(enough)).is_certain(thresholds)
+    ]
     total = sum(map(size, enough.values()))
     if slow and len(slow) < len(enough):
         pids = ", ".join(map(str, sorted(slow)))
