@@ -11,7 +11,7 @@ from runbook_lib.mac.vault import Vault
 from runbook_lib.plan.models import Plan, Severity
 from runbook_lib.records.evidence import Run
 from runbook_lib.records.ledger import Event
-from runbook_lib.verdict import Answer
+from runbook_lib.verdict import Action, Answer
 
 SEVERITIES: dict[str, Severity] = {
     "gate_waiting": "info",
@@ -19,13 +19,15 @@ SEVERITIES: dict[str, Severity] = {
     "drained": "failure",
     "promoted": "success",
     "failed": "failure",
+    "paused": "warning",
 }
 
 
 def kind_of(event: Event) -> str:
     """A key of SEVERITIES; empty for an event that nobody is told of."""
     if event["event"] == "verdict":
-        return "failed" if event["detail"]["answer"] == Answer.FAIL else ""
+        failed = "paused" if event["detail"].get("action") == Action.PAUSE else "failed"
+        return failed if event["detail"]["answer"] == Answer.FAIL else ""
     if event["event"] == "run_closed":
         return event["what"] if event["what"] == "promoted" else ""
     return event["event"] if event["event"] in ("gate_waiting", "lease_ending", "drained") else ""

@@ -13,6 +13,7 @@ from runbook_lib.checklist.order import MANAGED_FROM, STEPS
 from runbook_lib.checklist.turn import run_for
 from runbook_lib.errors import PlanError, StepFailed, StepInconclusive, StepNotReady
 from runbook_lib.execution.redaction import guard_outputs
+from runbook_lib.judging.actions import act
 from runbook_lib.mac.actions import apply, release, send
 from runbook_lib.mac.lease import is_short, propose_lease, propose_release
 from runbook_lib.mac.mac import Mac
@@ -30,7 +31,7 @@ from runbook_lib.show.board import publish
 from runbook_lib.show.proposed import proposed
 from runbook_lib.show.report import Shown
 from runbook_lib.steps.collect import collect_events, wait
-from runbook_lib.verdict import Answer, Check, Verdict
+from runbook_lib.verdict import Action, Answer, Check, Verdict
 
 
 class Step:
@@ -140,11 +141,12 @@ class Step:
     def conclude(self, *checks: Iterable[Check]) -> Shown:
         """The verdict of all checks: recorded, and shown as a banner with the table of checks. It ends the acting.
 
-        A failed step that has our configuration in nginx drains the canary first, then sets its weight to zero. Any
-        other is recorded when all that it implies for the Mac is done: whoever dies before that has said nothing.
+        A verdict that asks for it drains the canary, once our configuration runs in nginx: by the drain file first,
+        then by setting its weight to zero. Any other leaves the weight as it is, and is recorded when all that it
+        implies for the Mac is done: whoever dies before that has said nothing.
         Raises StepNotReady for a better answer where this step, opened as it is, has failed.
         """
-        verdict = Verdict.of(check for group in checks for check in group)
+        verdict = act((check for group in checks for check in group), self.plan.thresholds)
         self._refuse_better(verdict)
         self._verdict = verdict
         if self.mac.dry_run:
@@ -153,17 +155,19 @@ class Step:
             )
         detail = {
             "answer": str(verdict.answer),
+            "action": str(verdict.action or ""),
             "hops": [str(hop) for hop in verdict.hops],
             "reasons": [self.mac.vault.redact(reason) for reason in verdict.reasons],
             "checks": verdict.table().to_dict("records"),
             "fetched": self.run.fetched(),
         }
         self.run.keep_table(self.name, "checks", verdict.table())
-        if verdict.answer is not Answer.FAIL:
+        is_drain = verdict.action is Action.DRAIN
+        if not is_drain:
             self._hand_over(verdict.answer)
             release(self.mac)
-        self.mac.ledger.append("verdict", f"{self.name}: {verdict.answer}", **detail)
-        if verdict.answer is Answer.FAIL:
+        self.mac.ledger.append("verdict", f"{self.name}: {verdict.word}", **detail)
+        if is_drain:
             if self.name in STEPS[MANAGED_FROM:]:
                 self._withdraw("; ".join(verdict.reasons))
             release(self.mac)
@@ -183,8 +187,11 @@ class Step:
         verdict = self._verdict or Verdict()
         where = f"{self.name} in {self.plan.region}"
         if verdict.answer is Answer.FAIL:
-            hops = ", ".join(verdict.hops)
-            raise StepFailed(f"{where} failed at {hops}: {'; '.join(verdict.reasons)}")
+            hops, then = ", ".join(verdict.hops), ""
+            if verdict.action is Action.PAUSE:
+                then = f" (pause: the weight stays; rollout run {self.plan.region} judges again, "
+                then += f"rollout drain {self.plan.region} takes the canary's traffic away)"
+            raise StepFailed(f"{where} failed at {hops}: {'; '.join(verdict.reasons)}{then}")
         if verdict.answer is Answer.INCONCLUSIVE:
             raise StepInconclusive(f"{where} is inconclusive, nothing goes on: {'; '.join(verdict.reasons)}")
         asked = self.mac.host.round_trips_count

@@ -15,6 +15,14 @@ class Answer(StrEnum):
     FAIL = "fail"
 
 
+class Action(StrEnum):
+    """What is done about an answer that is not a pass, the mildest first; see judging/actions.py."""
+
+    HOLD = "hold"
+    PAUSE = "pause"
+    DRAIN = "drain"
+
+
 class Hop(StrEnum):
     """Where a request can go wrong, from the outside in."""
 
@@ -36,7 +44,7 @@ class Check:
     """One question with its answer.
 
     `reason` is one sentence with the measured number, the threshold and n, ready to be read aloud.
-    `remedy` says what to do when the answer is not pass.
+    `remedy` says what to do when the answer is not pass, `action` what is done about it (judging/actions.py).
     """
 
     name: str
@@ -48,6 +56,12 @@ class Check:
     unit: str = ""
     samples_count: int | None = None
     remedy: str = ""
+    action: Action | None = None
+
+    @property
+    def word(self) -> str:
+        """The answer as people read it, with what is done about it."""
+        return f"{self.answer} ({self.action})" if self.action else str(self.answer)
 
 
 def passed_if(condition: bool, name: str, reason: str, hop: Hop, remedy: str = "") -> Check:
@@ -72,6 +86,17 @@ class Verdict:
         return max((check.answer for check in self.checks), key=SEVERITY.index)
 
     @property
+    def action(self) -> Action | None:
+        """The strongest of its checks' actions; a failure that says none drains, no check at all holds."""
+        given = [check.action or _usual(check.answer) for check in self.checks if check.answer is not Answer.PASS]
+        return max(given, key=list(Action).index, default=None if self.checks else Action.HOLD)
+
+    @property
+    def word(self) -> str:
+        """The answer as people read it, with what is done about it."""
+        return f"{self.answer} ({self.action})" if self.action else str(self.answer)
+
+    @property
     def worst(self) -> list[Check]:
         """The checks that made the verdict what it is; empty on a pass."""
         return [] if self.answer is Answer.PASS else [c for c in self.checks if c.answer is self.answer]
@@ -91,7 +116,9 @@ class Verdict:
         return list(dict.fromkeys(check.hop for check in self.worst))
 
     def table(self) -> pd.DataFrame:
-        """One row a check: name, answer, hop, reason, measured, threshold, unit, samples_count, remedy."""
+        """One row a check: name, answer, hop, reason, measured, threshold, unit, samples_count, remedy,
+        action.
+        """
         columns = [
             "name",
             "answer",
@@ -102,5 +129,10 @@ class Verdict:
             "unit",
             "samples_count",
             "remedy",
+            "action",
         ]
         return pd.DataFrame([asdict(c) for c in self.checks], columns=columns)
+
+
+def _usual(answer: Answer) -> Action:
+    return Action.DRAIN if answer is Answer.FAIL else Action.HOLD

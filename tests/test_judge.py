@@ -7,14 +7,16 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from torture_log import FIELDS, START_MS, UPSTREAMS, A, B, seconds
 
 from runbook_lib import accesslog
 from runbook_lib.accesslog.counts import LogCounts
+from runbook_lib.judging.actions import SIGNALS, act
 from runbook_lib.judging.blame import Probe, blame
-from runbook_lib.judging.judge import drains, judge_backlog, judge_reload, judge_rss, judge_windows
+from runbook_lib.judging.judge import judge_backlog, judge_reload, judge_rss, judge_windows
 from runbook_lib.plan.thresholds import Thresholds
-from runbook_lib.verdict import Answer, Check, Hop, Verdict
+from runbook_lib.verdict import Action, Answer, Check, Hop, Verdict
 
 LAB = Thresholds(min_requests_count=50, observation_s=20, error_window_s=20)
 PLAIN = ("connect_p95", "error_ratio", "slower_than_primary", "reload_p95")
@@ -55,6 +57,10 @@ def named(checks: Iterable[Check], name: str) -> Check:
 
 def judged(lines: Iterable[str], thresholds: Thresholds = LAB, asked_pct: float | None = 20) -> Verdict:
     return judge_windows(counts_of(lines), thresholds, asked_pct=asked_pct)
+
+
+def drains(verdict: Verdict) -> bool:
+    return act(verdict.checks, LAB).action is Action.DRAIN
 
 
 # the four cases
@@ -312,9 +318,9 @@ def test_a_host_that_is_slow_all_along_is_told() -> None:
 
 
 def test_the_reload_rule_holds_however_often_one_looks() -> None:
-    """200 healthy reloads, looked at after each 50 requests: the p95 before and after is the same."""
+    """60 healthy reloads, looked at after each 50 requests: the p95 before and after is the same."""
     failed = 0
-    for seed in range(200):
+    for seed in range(60):
         rng, before, after = np.random.default_rng(seed), LogCounts(900), LogCounts(900)
         before.times.add(
             ("0", "r1", "primary", "response"), rng.lognormal(5, 0.8, 400).astype(np.int64), np.ones(400, int)
@@ -327,7 +333,7 @@ def test_the_reload_rule_holds_however_often_one_looks() -> None:
             if any(check.answer is FAIL for check in checks):
                 failed += 1
                 break
-    assert failed <= 5  # 1 % of 200, and what chance may add
+    assert failed <= 3  # 1 % of 60, and what chance may add
 
 
 def test_only_the_canary_bad_says_fix_the_canary() -> None:
@@ -399,6 +405,41 @@ def test_a_few_milliseconds_are_not_slower() -> None:
 def test_reload_with_too_few_is_inconclusive() -> None:
     checks = judge_reload(reload_counts(100, "r1"), counts_of([request("primary", START_MS)]), LAB)
     assert Verdict.of(checks).answer is INCONCLUSIVE
+
+
+ARTICLE = {  # its table, and what it says beside it
+    "canary 5xx": Action.DRAIN,
+    "canary connect p95": Action.PAUSE,
+    "canary backlog": Action.PAUSE,
+    "canary RSS": Action.PAUSE,
+    "canary after reload": Action.PAUSE,
+}
+
+
+@pytest.mark.parametrize("name", [*SIGNALS, *ARTICLE, "canary taken over", "canary ready", "a check of tomorrow"])
+def test_a_signal_that_fails_has_its_own_action(name: str) -> None:
+    """Too little to say holds, a pass asks for nothing, and what nobody thought of drains."""
+    asked = {
+        answer: act([Check(name, answer, "", Hop.CANARY)], Thresholds()).action for answer in (PASS, INCONCLUSIVE, FAIL)
+    }
+    assert (asked[PASS], asked[INCONCLUSIVE]) == (None, Action.HOLD)
+    assert asked[FAIL] is ARTICLE.get(name, Action.PAUSE if name in SIGNALS else Action.DRAIN)
+
+
+def test_the_strongest_action_is_the_verdicts() -> None:
+    checks = [Check("canary RSS", FAIL, "", Hop.CANARY), Check("log", INCONCLUSIVE, "", Hop.RUNBOOK)]
+    assert act(checks, Thresholds()).action is Action.PAUSE
+    assert act([*checks, Check("canary 5xx", FAIL, "", Hop.CANARY)], Thresholds()).action is Action.DRAIN
+    assert Verdict().action is Action.HOLD
+    assert Verdict.of(checks).action is Action.DRAIN, "a failure that nobody gave an action drains"
+
+
+def test_which_signals_pause_is_a_parameter_and_none_can_be_ignored() -> None:
+    checks = [Check("canary RSS", FAIL, "", Hop.CANARY)]
+    assert act(checks, Thresholds(pause_on=("connect_p95",))).action is Action.DRAIN
+    for wrong in (["canary 5xx"], ["ignore"], {"memory": "ignore"}):
+        with pytest.raises(ValidationError):
+            Thresholds.model_validate({"pause_on": wrong})
 
 
 def test_every_reason_has_its_numbers_and_n() -> None:

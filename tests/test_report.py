@@ -34,7 +34,7 @@ def test_banner_says_word_symbol_hop_and_reasons_in_html_and_text():
     for text in ("✘", "FAIL", "07 Observe", "gateway canary", "5.1 % &gt; 0.5 % (n=338)"):
         assert text in shown.html
     assert repr(shown).splitlines()[:3] == [
-        "✘ FAIL  07 Observe",
+        "✘ FAIL  drain: 07 Observe",
         "  look at: gateway canary",
         "  - 5.1 % > 0.5 % (n=338)",
     ]
@@ -52,7 +52,7 @@ def test_banner_says_which_rules_are_plain():
 
 def test_banner_of_no_check_is_inconclusive():
     assert repr(report.banner(Verdict(), "05 Smoke")) == (
-        "? INCONCLUSIVE  05 Smoke\n  - no check was made\n  Checks: none"
+        "? INCONCLUSIVE  hold: 05 Smoke\n  - no check was made\n  Checks: none"
     )
 
 

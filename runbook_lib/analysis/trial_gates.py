@@ -11,7 +11,8 @@ import pandas as pd
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.analysis.injections import Injection
 from runbook_lib.analysis.split_log import Dealt
-from runbook_lib.judging.judge import drains, judge_reload, judge_windows
+from runbook_lib.judging.actions import act
+from runbook_lib.judging.judge import judge_reload, judge_windows
 from runbook_lib.plan.thresholds import Thresholds
 from runbook_lib.verdict import Answer, Check, Verdict
 
@@ -40,14 +41,15 @@ class Stage:
 
     def observed(self, counts: LogCounts) -> list[Check]:
         """What fails at step 7; whether the log can be judged at all is asked once, of the log itself."""
-        checks = judge_windows(counts, self.thresholds, asked_pct=self.slice_pct).checks
+        checks = act(judge_windows(counts, self.thresholds, asked_pct=self.slice_pct).checks, self.thresholds).checks
         return [check for check in checks if check.answer is Answer.FAIL]
 
     def reloaded(self, dealt: Dealt) -> list[Check]:
         """What fails at step 6: the last minutes before the reload against the first after it."""
         before = dealt.counts(self.window_s, self.start_s - self.settle_s, self.start_s, by_worker=True)
         after = dealt.counts(self.window_s, self.start_s, self.start_s + self.settle_s, by_worker=True)
-        return [check for check in judge_reload(before, after, self.thresholds) if check.answer is Answer.FAIL]
+        checks = act(judge_reload(before, after, self.thresholds), self.thresholds).checks
+        return [check for check in checks if check.answer is Answer.FAIL]
 
     @property
     def looks(self) -> range:
@@ -117,7 +119,7 @@ def first_true(holds: Callable[[int], bool], largest: int) -> int | None:
 
 def action(failed: Sequence[Check]) -> str:
     """What these failures ask for: drain or pause; nothing where there is none."""
-    return "drain" if drains(Verdict.of(failed)) else "pause" if failed else ""
+    return str(Verdict.of(failed).action) if failed else ""
 
 
 def _at(seconds: int) -> pd.Timestamp:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ import pandas as pd
 from runbook_lib.audit.kept import Kept, Slices
 from runbook_lib.audit.replays import REPLAYS, Replayed, judged
 from runbook_lib.errors import EvidenceError
+from runbook_lib.judging.actions import action_of
 from runbook_lib.records import manifest
 from runbook_lib.records.evidence import Run
 from runbook_lib.records.ledger import Event
 from runbook_lib.records.manifest import LEDGER, NAME, SEALS, Manifest
 from runbook_lib.records.signature import signature_of, signer_of
-from runbook_lib.verdict import SEVERITY, Answer
+from runbook_lib.verdict import SEVERITY, Answer, Check
 
 RECORDED = "recorded only"
 ALWAYS_NEW = ("index.html", "evidence/log/", "evidence/samples/", "evidence/sentinel/")
@@ -212,8 +213,12 @@ def _again(kept: Kept, why: str) -> Again:
         why = str(lost)
     except (LookupError, ValueError, TypeError) as other:
         why = f"kept by another version: {type(other).__name__} {other}"
-    checks = [(how, _plain(asdict(check))) for how, found in replayed.items() for check in found]
     left = [_plain(check) for check in recorded]
+    has_actions = any("action" in check for check in left)  # those of older runs have none
+    judged_again = [(how, check) for how, found in replayed.items() for check in found]
+    checks = [
+        (how, _with_action(kept, check) if has_actions else _without_action(check)) for how, check in judged_again
+    ]
     counted = dict.fromkeys(("recomputed", "re-judged"), 0)
     differs = []
     for how, check in checks:
@@ -238,6 +243,14 @@ def _again(kept: Kept, why: str) -> Again:
         tuple(differs),
         why,
     )
+
+
+def _with_action(kept: Kept, check: Check) -> dict[str, Any]:
+    return _plain(asdict(replace(check, action=action_of(check, kept.plan.thresholds))))
+
+
+def _without_action(check: Check) -> dict[str, Any]:
+    return {name: value for name, value in _plain(asdict(check)).items() if name != "action"}
 
 
 def _plain(check: Mapping[str, Any]) -> dict[str, Any]:

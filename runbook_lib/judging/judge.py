@@ -36,7 +36,6 @@ from runbook_lib.verdict import Answer, Check, Hop, Verdict
 
 __all__ = [
     "Probe",
-    "drains",
     "judge_backlog",
     "judge_log",
     "judge_reload",
@@ -44,7 +43,6 @@ __all__ = [
     "judge_windows",
 ]
 
-DRAINING = ("canary 5xx", "canary taken over", "canary share")
 NEEDED = frozenset(
     {"openclaw_target", "upstream_addr", "upstream_status", "upstream_connect_time", "upstream_header_time"}
 )
@@ -115,11 +113,6 @@ def judge_windows(
     if asked_pct is not None:
         checks.append(judge_share(counts, asked_pct))
     return Verdict.of(checks)
-
-
-def drains(verdict: Verdict) -> bool:
-    """Whether some rule that failed asks for weight zero at once; the other rules ask for a pause."""
-    return any(check.name in DRAINING and check.answer is Answer.FAIL for check in verdict.checks)
 
 
 def judge_log(counts: LogCounts, thresholds: Thresholds) -> Check:

@@ -36,15 +36,17 @@ class Fault:
     step: int
     says: str
     inject: Injection
+    action: str = "drain"
+    """What the verdict asks for."""
 
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(name: str, step: int) -> Callable[[Injection], Injection]:
+def fault(name: str, step: int, action: str = "drain") -> Callable[[Injection], Injection]:
     def register(injection: Injection) -> Injection:
         says = (injection.__doc__ or "").split(": ", 1)[1].split("\n")[0].rstrip(".")
-        FAULTS[name] = Fault(name, step, says, injection)
+        FAULTS[name] = Fault(name, step, says, injection, action)
         return injection
 
     return register
@@ -97,7 +99,7 @@ def bad_config(mac: PracticeMac, for_s: float) -> None:
     write(path, broken.read_text(), 0o600)
 
 
-@fault("starved-workers", step=6)
+@fault("starved-workers", step=6, action="pause")
 def starved_workers(mac: PracticeMac, for_s: float) -> None:
     """Step 6, nginx: the workers of the next reload get a tenth of a core, so p95 jumps right after it.
 
@@ -112,7 +114,7 @@ def canary_5xx(mac: PracticeMac, for_s: float) -> None:
     _tell(mac, error_pct=5)
 
 
-@fault("slow-canary", step=7)
+@fault("slow-canary", step=7, action="pause")
 def slow_canary(mac: PracticeMac, for_s: float) -> None:
     """Step 7, gateway: every answer of the canary takes 400 ms longer."""
     _tell(mac, delay_ms=400)
@@ -137,13 +139,13 @@ def frozen_canary(mac: PracticeMac, for_s: float) -> None:
         raise LabError("the canary does not run yet; this fault bites at step 7, inject it after step 6")
 
 
-@fault("rss-growth", step=7)
+@fault("rss-growth", step=7, action="pause")
 def rss_growth(mac: PracticeMac, for_s: float) -> None:
     """Step 7, gateway: the canary's memory grows by 20 MB a second; the article allows a gap of 18 %."""
     _tell(mac, rss_mb_per_s=20)
 
 
-@fault("backlog", step=7)
+@fault("backlog", step=7, action="pause")
 def backlog(mac: PracticeMac, for_s: float) -> None:
     """Step 7, gateway: 300 jobs wait at the canary; the article allows 200."""
     _tell(mac, backlog=300)

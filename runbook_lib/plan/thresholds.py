@@ -8,6 +8,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, mod
 
 LONGEST_S = 7 * 86_400
 Rule = Literal["connect_p95", "error_ratio", "slower_than_primary", "reload_p95"]
+Signal = Literal["connect_p95", "header_p95", "reload_p95", "memory", "backlog", "primary", "nginx_5xx", "run_times"]
+PAUSING: tuple[Signal, ...] = (
+    *("connect_p95", "header_p95", "reload_p95", "memory", "backlog", "primary", "nginx_5xx", "run_times"),
+)
 
 
 def _percentage(value: float) -> float:
@@ -74,6 +78,9 @@ class Thresholds(BaseModel):
     """How long one run looks: the budget of false drains is for this long. A plan takes it from
     `observation.observe_s`, and refuses another one."""
     plain_rules: tuple[Rule, ...] = ()
+    pause_on: tuple[Signal, ...] = PAUSING
+    """Signals that pause the rollout where they fail, by the article's table; one that is left out drains. All
+    others drain: none can be ignored."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Thresholds:

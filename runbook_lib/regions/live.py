@@ -95,6 +95,7 @@ def _line(region: str, event: Event) -> str:
     if event["event"] == "verdict":
         detail = event["detail"]
         word, said = detail["answer"], "; ".join(detail["reasons"]) or f"{len(detail['checks'])} checks passed"
+        said = f"{detail['action']}: {said}" if detail.get("action") else said
     elif "reason" in event["detail"]:
         said = event["detail"]["reason"]
     return f"{event['at'][11:19]}  {region:<6} {event['step']:<22}  {word:<12}  {said}".rstrip()

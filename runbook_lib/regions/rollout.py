@@ -31,7 +31,7 @@ from runbook_lib.records.evidence import Run
 from runbook_lib.records.ledger import Event, operator
 from runbook_lib.regions.filing import file_away, file_unsealed
 from runbook_lib.show.board import publish
-from runbook_lib.verdict import Answer
+from runbook_lib.verdict import Action, Answer
 
 EXIT_CODES = {Answer.PASS: 0, Answer.FAIL: 1, Answer.INCONCLUSIVE: 3}
 LET_GO_S = 5  # a runner that was killed holds its region until its process is gone
@@ -181,9 +181,10 @@ def is_left_with_traffic(run: Run, name: str) -> bool:
     events = run.ledger().events("step_opened", "effect", "verdict", "verified", step=name)
     opened = max((e["seq"] for e in events if e["event"] == "step_opened"), default=0)
     since = [e for e in events if e["seq"] > opened]
-    answers = [e["detail"]["answer"] for e in since if e["event"] == "verdict"]
-    if answers:
-        return answers[-1] == Answer.FAIL and DRAIN not in [e["what"] for e in since if e["event"] == "verified"]
+    verdicts = [e["detail"] for e in since if e["event"] == "verdict"]
+    if verdicts:
+        asks = verdicts[-1].get("action", Action.DRAIN if verdicts[-1]["answer"] == Answer.FAIL else "")
+        return asks == Action.DRAIN and DRAIN not in [e["what"] for e in since if e["event"] == "verified"]
     return any(e["event"] == "effect" and not e["what"].startswith(HOLD) for e in since)
 
 

@@ -141,7 +141,8 @@ def _answer(verdict: Event | None, closed: Event | None, failed: Event | None) -
         reasons, checks = said.get("reasons") or [], said.get("checks") or []
         reason = reasons[0] if reasons else f"{len(checks)} checks passed" if checks else ""
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-        return str(said["answer"]), ", ".join(said.get("hops") or []), reason + more
+        action = f"{said['action']}: " if said.get("action") else ""  # those of older runs have none
+        return str(said["answer"]), ", ".join(said.get("hops") or []), action + reason + more
     if closed:
         return Answer.INCONCLUSIVE.value, "", "ended without a verdict"
     if failed:

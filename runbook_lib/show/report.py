@@ -80,6 +80,7 @@ def banner(verdict: Verdict, title: str) -> Shown:
     given = [check.answer for check in verdict.checks]
     counts = ", ".join(f"{given.count(a)} {a.value}" for a in reversed(SEVERITY) if a in given) or "none"
     counts = f"Checks: {counts}" + (f"; plain rule, no confidence: {', '.join(verdict.plain)}" if verdict.plain else "")
+    title = f"{verdict.action}: {title}" if verdict.action else title
     lines = [f"{MARKS[answer].symbol} {answer.upper()}  {title}"]
     lines += [f"  look at: {', '.join(hops)}"] * bool(hops) + [f"  - {reason}" for reason in shown]
     lines += [f"  - and {more} more in the table of checks"] * bool(more) + [f"  {counts}"]
@@ -155,10 +156,14 @@ def _render(macro: str, *args: Any) -> str:
     return str(html)
 
 
+def _word(check: Check) -> str:
+    return check.answer.upper() + (f" ({check.action})" if check.action and check.answer is Answer.FAIL else "")
+
+
 def _check_line(check: Check) -> str:
     do = f"  do: {check.remedy}" if check.remedy and check.answer is not Answer.PASS else ""
     mark = MARKS[check.answer.value].symbol
-    return f"{mark} {check.answer.upper():<12} {check.name}: {check.reason} [{check.hop.value}]{do}"
+    return f"{mark} {_word(check):<12} {check.name}: {check.reason} [{check.hop.value}]{do}"
 
 
 def _column(name: str, values: pd.Series[Any]) -> tuple[dict[str, str], list[str]]:

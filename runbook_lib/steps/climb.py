@@ -9,6 +9,7 @@ import pandas as pd
 
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.checklist.order import RAISED
+from runbook_lib.judging.actions import act
 from runbook_lib.judging.judge import judge_reload
 from runbook_lib.judging.share import arrived, bounds_pct, judge_share
 from runbook_lib.mac.lease import is_short, propose_lease
@@ -203,7 +204,7 @@ def promote(step: Acting, raises: list[Raise]) -> tuple[pd.DataFrame, Verdict]:
 def judge_step(plan: Plan, weight_pct: float, counts: LogCounts, samples: pd.DataFrame) -> Verdict:
     """One step of the promotion: what the log of its revision says, and the samples of its last minutes."""
     traffic = judge_traffic(counts, plan.thresholds, weight_pct)
-    return Verdict.of([*traffic, *judge_gateways(samples, plan.thresholds, weight_pct)])
+    return act([*traffic, *judge_gateways(samples, plan.thresholds, weight_pct)], plan.thresholds)
 
 
 def judge_promoted(pulse: Pulse) -> list[Check]:
