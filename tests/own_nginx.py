@@ -148,7 +148,7 @@ class OwnNginx:
         """Write what render says, as change_nginx.sh would, and answer the revision; nginx -t must accept it."""
         rendered = render(plan, self.configuration(), weight_pct)
         write(rendered.files)
-        says = 'location = /who { return 200 "$openclaw_gateway $openclaw_target"; }\n'
+        says = 'location = /who { return 200 "$openclaw_gateway $openclaw_choice"; }\n'
         (self.folder / "who.inc").write_text(says)  # our variables are known from here on
         done = self.run("-t", "-q")
         assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from own_nginx import OwnNginx
 
+from runbook_lib.lab import keys
 from runbook_lib.nginx.asking import Nginx
 from runbook_lib.nginx.lints import COLUMNS, judge, lint
 from runbook_lib.nginx.rendering import render
@@ -185,19 +186,26 @@ def test_few_connections_against_keepalive(own: OwnNginx) -> None:
 
 
 def test_tls_that_differs_between_the_ways(own: OwnNginx) -> None:
+    keys.make_tls(own.folder / "tls")
+    good = GOOD.replace("PUBLIC;", f"PUBLIC ssl; ssl_certificate {own.folder}/tls/server.pem;")
+    good = good.replace("    location", f"    ssl_certificate_key {own.folder}/tls/server.key;\n    location")
     canary = CANARY_SERVER.replace("CANARY", str(own.canary))
+    tls_too = (
+        f"PUBLIC ssl; ssl_certificate {own.folder}/tls/server.pem; ssl_certificate_key {own.folder}/tls/server.key;"
+    )
+    canary = canary.replace("PUBLIC;", tls_too)
     both = canary.replace(
         "    location", f"    location /p {{ proxy_pass http://127.0.0.1:{own.primary}; }}\n    location"
     )
-    own.serve(GOOD + canary)
+    own.serve(good + canary)
     tls = [row for row in found(own) if row[1] == "tls"]
-    assert tls == [("error", "tls", "openclaw.conf", 16)]
+    assert tls == [("error", "tls", "openclaw.conf", 17)]
     own.serve(both)
     assert not [row for row in found(own) if row[1] == "tls"]
-    own.serve(GOOD.replace("    location", "    ssl_protocols TLSv1.3;\n    location") + canary)
+    own.serve(good.replace("    location", "    ssl_protocols TLSv1.3;\n    location") + canary)
     assert not [row for row in found(own) if row[1] == "tls"]
     ciphers = canary.replace("ssl_protocols TLSv1.3", "ssl_ciphers HIGH")
-    own.serve(GOOD + ciphers)
+    own.serve(good + ciphers)
     assert [row[1] for row in found(own) if row[1] == "tls"] == ["tls"]
 
 
@@ -231,3 +239,37 @@ def test_what_we_rendered_ourselves_is_not_linted(own: OwnNginx) -> None:
         Path(path).parent.mkdir(exist_ok=True)
         Path(path).write_text(text)
     assert found(own) == []
+
+
+NEIGHBOURS = """upstream blog {
+    server localhost:9 max_fails=3;
+}
+server {
+    listen 127.0.0.1:PUBLIC;
+    server_name blog.example;
+    location / { proxy_pass http://blog; proxy_next_upstream error timeout non_idempotent; }
+    location /grafana/ { proxy_pass http://localhost:9/; }
+}
+"""
+
+
+def test_only_the_ways_to_the_gateways_are_judged(own: OwnNginx) -> None:
+    own.serve(GOOD + NEIGHBOURS)
+    assert found(own) == []
+
+
+@pytest.mark.parametrize("long", ["1w", "8d", "'1h 30m'", "30m"])
+def test_every_unit_of_nginx_is_known(own: OwnNginx, long: str) -> None:
+    own.serve(GOOD.replace("630s", long))
+    assert found(own) == []
+
+
+def test_a_variable_may_be_written_in_braces(own: OwnNginx) -> None:
+    own.serve(GOOD.replace("X-Forwarded-For $remote_addr", 'X-Forwarded-For "${remote_addr}"'))
+    assert found(own) == []
+
+
+def test_a_way_without_tls_is_not_compared_with_one_that_has_it(own: OwnNginx) -> None:
+    plain = GOOD.replace("    location", "    ssl_protocols TLSv1.3;\n    location")
+    own.serve(GOOD + plain.partition("}\n")[2])
+    assert [row for row in found(own) if row[1] == "tls"] == []

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from own_nginx import SERVER, Gateway, OwnNginx, ask, status, write
+from own_nginx import SERVER, Gateway, OwnNginx, ask, free_ports, status, write
 
 from runbook_lib.accesslog import LOG_FORMAT
 from runbook_lib.errors import ActionFailed
@@ -182,6 +182,28 @@ def test_every_request_is_in_our_log_once(nginx: OwnNginx) -> None:
     lines = log.read_bytes().splitlines()
     assert len(lines) == before + 50
     assert all(b"w010.00-" in line for line in lines[-50:])
+
+
+def test_only_what_goes_through_the_split_has_a_target_in_our_log(tmp_path: Path) -> None:
+    own = OwnNginx(tmp_path)
+    other = Gateway("other", own.canary)
+    primary = Gateway("primary", own.primary)
+    own.serve(
+        SERVER.replace("    location / {", "    location /old { return 503; }\n    location / {").replace(
+            "    location / {",
+            f"    location /app/ {{ proxy_pass http://127.0.0.1:{free_ports(1)[0]}; }}\n    location / {{",
+        )
+    )
+    try:
+        own.set_weight(own.plan(), 0)
+        for path in ("/old", "/app/x", "/mine"):
+            status(own.public, path)
+    finally:
+        own.stop()
+        primary.end()
+        other.end()
+    lines = [line.split("\t") for line in (tmp_path / "openclaw-rollout.tsv").read_text().splitlines()]
+    assert {line[-1]: line[1] for line in lines} == {"/old": "", "/app/x": "", "/mine": "primary"}
 
 
 def test_a_dead_canary_fails_over_and_is_seen(tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def judge_windows(
         return Verdict.of(checks)
     canary, primary = (Series.of(counts, [g], "attempts_5xx", "attempts") for g in ("canary", "primary"))
     taken_over = Series.of(counts, ["canary"], "taken_over", "requests")
-    own = Series.of(counts, GATEWAYS, "own_5xx", "requests")
+    ours = GATEWAYS if "openclaw_target" in counts.missing else [g for g in GATEWAYS if g != "none"]
+    own = Series.of(counts, ours, "own_5xx", "requests")
     host = HostMinutes.of(canary, primary, thresholds)
     found, left_out = find_beside(canary, primary, host, thresholds), host.text()
     errors = judge_ratio(CANARY_ERRORS, host.without(canary), Hop.CANARY, thresholds, found, left_out)

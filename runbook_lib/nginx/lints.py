@@ -71,7 +71,7 @@ def _at(severity: str, rule: str, directive: Directive, finding: str, fix: str) 
 
 
 def _lone_server(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
-    for upstream in conf.walk("upstream"):
+    for upstream in _groups(plan, conf):
         servers = upstream.find("server")
         for server in servers:
             if len(servers) == 1 and any(a.startswith(("max_fails=", "fail_timeout=")) for a in server.args):
@@ -96,7 +96,7 @@ def _slow_start(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Findi
 
 
 def _localhost(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
-    for directive in [s for u in conf.walk("upstream") for s in u.find("server")] + list(conf.walk("proxy_pass")):
+    for directive in [s for u in _groups(plan, conf) for s in u.find("server")] + _ways(plan, conf):
         if re.match(r"(https?://)?localhost\b", directive.args[0]):
             yield _at(
                 "error",
@@ -113,7 +113,7 @@ def _attribution(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Find
             continue
         headers = {h.args[0].lower(): h for h in _headers(proxy)}
         forwarded = headers.get("x-forwarded-for")
-        if forwarded is None or forwarded.args[1] != "$remote_addr":
+        if forwarded is None or forwarded.args[1] not in ("$remote_addr", "${remote_addr}"):
             yield _at(
                 "error",
                 "attribution",
@@ -161,7 +161,8 @@ def _read_timeout(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Fin
 
 
 def _retries(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
-    for directive in conf.walk("proxy_next_upstream"):
+    ways = [proxy.within[-1].effective("proxy_next_upstream") for proxy in _ways(plan, conf)]
+    for directive in dict.fromkeys(way for way in ways if way is not None):
         if "non_idempotent" in directive.args:
             yield _at(
                 "error",
@@ -208,13 +209,14 @@ def _connections(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Find
 
 
 def _tls(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
-    """Article: "align cipher suites ... so you do not accidentally enable a slower path only on the canary chain"."""
+    """Of servers that speak TLS: "so you do not accidentally enable a slower path only on the canary chain"."""
     servers = {
         next(d for d in reversed(p.within) if d.name == "server")
         for port in (plan.primary.port, plan.canary.port)
         for p in proxies_to(conf, port)
         if not _is_managed(plan, p)
     }
+    servers = {s for s in servers if any("ssl" in listen.args for listen in s.find("listen")) or _is_on(s, "ssl")}
     for name in ("ssl_protocols", "ssl_ciphers"):
         values = {s: d.text() if (d := s.effective(name)) else "the default" for s in servers}
         if len(set(values.values())) > 1:
@@ -264,6 +266,23 @@ def _hidden(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
                 yield _at("error", "open_file_cache", directive, finding, "move it to the http block, or remove it")
 
 
+def _ways(plan: Plan, conf: Configuration) -> list[Directive]:
+    """The proxy_pass lines of yours that lead to a gateway."""
+    found = [p for port in (plan.primary.port, plan.canary.port) for p in proxies_to(conf, port)]
+    return [proxy for proxy in dict.fromkeys(found) if not _is_managed(plan, proxy)]
+
+
+def _groups(plan: Plan, conf: Configuration) -> list[Directive]:
+    """The upstream groups of yours that lead to a gateway."""
+    named = {re.sub(r"^https?://", "", proxy.args[0]).partition("/")[0] for proxy in _ways(plan, conf)}
+    return [group for group in conf.walk("upstream") if group.args[0] in named and not _is_managed(plan, group)]
+
+
+def _is_on(server: Directive, name: str) -> bool:
+    found = server.effective(name)
+    return found is not None and found.args[0] == "on"
+
+
 def _own(plan: Plan, level: Directive, name: str) -> list[Directive]:
     return [found for found in level.find(name) if not _is_managed(plan, found)]
 
@@ -273,8 +292,9 @@ def _is_managed(plan: Plan, directive: Directive) -> bool:
 
 
 def _seconds(text: str) -> float:
-    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
-    return sum(float(number) * units[unit] for number, unit in re.findall(r"(\d+)(ms|s|m|h|d|)", text))
+    """A time as nginx writes it: ms, s, m, h, d, w; a bare number is seconds."""
+    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604_800, "": 1}
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"(\d+)(ms|[smhdw]|)", text))
 
 
 RULES = (

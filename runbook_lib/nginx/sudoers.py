@@ -32,9 +32,8 @@ def commands(plan: Plan) -> Iterator[tuple[str, str]]:
     section = plan.nginx
     conf, pending = _exact(section.conf), _exact(plan.folder.pending)
     yield section.binary, "-V"
-    yield section.binary, "-t -c [^ ]*/nginx[.][A-Za-z0-9]+/slow_start[.]conf"
-    yield section.binary, f"-T -q -c {conf}"
-    yield section.binary, f"-t -q -c {conf}"
+    yield section.binary, f"-T -q -e stderr -c {conf}"
+    yield section.binary, f"-t -q -e stderr -c {conf}"
     yield "/bin/kill", "-HUP [0-9]+"
     yield "/bin/cp", f"-p {STAGED}[.]before {pending}[.]next/"
     targets = [f"{section.managed_dir}/http.conf", f"{section.managed_dir}/server.conf", section.server_file]

@@ -8,12 +8,12 @@ printf 'master\t%s\n' "$master"
 printf 'user\t%s\n' "$(id -un)"
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/nginx.XXXXXX") || return 1
 printf 'pid %s/probe.pid; error_log stderr; events {} http { upstream a { zone a 64k; server 127.0.0.1:9 slow_start=1s; server 127.0.0.1:8; } }\n' "$scratch" >"$scratch/slow_start.conf"
-if $4 "$1" -t -c "$scratch/slow_start.conf" >/dev/null 2>&1; then
+if "$1" -t -e stderr -c "$scratch/slow_start.conf" >/dev/null 2>&1; then
     printf 'slow_start\tyes\n'
 else
     printf 'slow_start\tno\n'
 fi
-$4 "$1" -T -q -c "$2" >"$scratch/dump" 2>"$scratch/dump.err"
+$4 "$1" -T -q -e stderr -c "$2" >"$scratch/dump" 2>"$scratch/dump.err"
 printf 'test_exit\t%s\n' "$?"
 printf 'test_text\t%s\n' "$(tr '\n\t' '  ' <"$scratch/dump.err")"
 printf 'dump\tfollows\n'

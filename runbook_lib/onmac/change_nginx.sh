@@ -62,7 +62,7 @@ while IFS='	' read -r number target; do
     fi
 done <"$stage/targets"
 
-if ! text=$($sudo "$binary" -t -q -c "$conf" 2>&1); then
+if ! text=$($sudo "$binary" -t -q -e stderr -c "$conf" 2>&1); then
     refused "$(printf '%s' "$text" | tr '\n\t' '  ')"
     return 0
 fi

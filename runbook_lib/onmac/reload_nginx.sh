@@ -22,7 +22,7 @@ put_back() {
     done <"$stage/targets"
 }
 alerts() {
-    tail -c "+$((log_size + 1))" "$error_log" 2>/dev/null | grep -E '\[(emerg|alert)\]' | head -n 3 | tr '\n\t' '  '
+    tail -c "+$((log_size + 1))" "$error_log" 2>/dev/null | grep -E "\[(emerg|alert)\] $master#" | head -n 3 | tr '\n\t' '  '
 }
 # Wait until $2 new connections in a row answer revision $1 (`none`: nothing answers; `not X`: anything but X).
 proven() {
