@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import getpass
 import json
+import operator
 import os
 import shutil
 import socket
@@ -18,8 +19,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
+from runbook_lib.clock import wait_until
 from runbook_lib.nginx.configuration import Configuration
 from runbook_lib.nginx.rendering import render
 from runbook_lib.plan import reading
@@ -153,7 +156,9 @@ class OwnNginx:
         done = self.run("-t", "-q")
         assert done.returncode == 0, done.stderr
         if self.process:
+            old = psutil.Process(self.process.pid).children()
             self.run("-s", "reload")
+            assert wait_until(lambda: [one for one in old if accepts(one)], operator.not_, 20, 0.02) == []
         else:
             self.start()
         self.until_answers(rendered.revision)
@@ -180,6 +185,14 @@ class OwnNginx:
         if self.process:
             self.process.terminate()
             self.process.wait(10)
+
+
+def accepts(worker: psutil.Process) -> bool:
+    """Whether a worker still takes new connections: for a moment after a reload the old ones do."""
+    try:
+        return worker.status() != psutil.STATUS_ZOMBIE and "shutting down" not in " ".join(worker.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def write(files: dict[str, str]) -> None:
