@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
-import click
 import pytest
 import typer
-from click.testing import CliRunner
+from typer.testing import CliRunner
 
 from runbook_lib.cli.app import app
 
 ROOT = typer.main.get_command(app)
 
 
-def verbs(command: click.Command, *words: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+def verbs(command: Any, *words: str) -> Iterator[tuple[tuple[str, ...], Any]]:
     yield words, command
-    if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
-            yield from verbs(inner, *words, name)
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from verbs(inner, *words, name)
 
 
 VERBS = list(verbs(ROOT))
 
 
 @pytest.mark.parametrize(("words", "command"), VERBS, ids=[" ".join(("rollout", *words)) for words, _ in VERBS])
-def test_a_verb_says_what_it_does_and_shows_examples(words: tuple[str, ...], command: click.Command) -> None:
-    shown = CliRunner().invoke(ROOT, [*words, "--help"])
+def test_a_verb_says_what_it_does_and_shows_examples(words: tuple[str, ...], command: Any) -> None:
+    shown = CliRunner().invoke(app, [*words, "--help"])
     assert shown.exit_code == 0
     assert (command.help or "").rstrip().endswith((".", "?"))
     lines = (command.epilog or "").removeprefix("Example: ").split("\n\n")
@@ -38,9 +37,9 @@ def test_a_verb_says_what_it_does_and_shows_examples(words: tuple[str, ...], com
         parse(ROOT, typed)
 
 
-def parse(command: click.Command, typed: list[str]) -> None:
+def parse(command: Any, typed: list[str]) -> None:
     """As click reads a command line; raises UsageError for a word or an option that is none."""
-    while isinstance(command, click.Group):
+    while commands := getattr(command, "commands", {}):
         name, *typed = typed
-        command = command.commands[name]
+        command = commands[name]
     command.make_context(command.name, typed)

@@ -1,4 +1,4 @@
-"""pyproject.toml, environment.yml, requirements.lock, README.md and the library agree about what is needed."""
+"""pyproject.toml, environment.yml, requirements.lock, the architecture page and the library agree on what is needed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from packaging.version import Version
 
 PROJECT = Path(__file__).resolve().parents[1]
 LIBRARY = PROJECT / "runbook_lib"
+ARCHITECTURE = PROJECT / "docs/architecture.md"
 PYPROJECT: dict[str, Any] = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
 
 # The same thing by another name on conda-forge.
@@ -188,15 +189,20 @@ def imports_of(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", sorted(needed()))
-def test_the_readme_says_what_it_is_for(name: str) -> None:
-    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+def test_the_architecture_page_says_what_it_is_for(name: str) -> None:
+    text = ARCHITECTURE.read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`.+?`) \| (.+?) \|$", text.partition("## Dependencies")[2], re.MULTILINE)
     purposes = {package: purpose for packages, purpose in rows for package in re.findall(r"`([^`]+)`", packages)}
-    assert len(purposes.get(name, "").split()) >= 3, f"{name} is not explained in README.md"
+    assert len(purposes.get(name, "").split()) >= 3, f"{name} is not explained in docs/architecture.md"
 
 
-def test_the_readme_explains_nothing_that_is_gone() -> None:
-    text = (PROJECT / "README.md").read_text(encoding="utf-8").partition("## Dependencies")[2].partition("\n## ")[0]
+def test_the_architecture_page_explains_nothing_that_is_gone() -> None:
+    text = (
+        (PROJECT / "docs/architecture.md")
+        .read_text(encoding="utf-8")
+        .partition("## Dependencies")[2]
+        .partition("\n## ")[0]
+    )
     cells = re.findall(r"^\| (`.+?`) \|", text, re.MULTILINE)
     named = {package for cell in cells for package in re.findall(r"`([^`]+)`", cell)}
     assert named - set(needed()) - COMMANDS == set()

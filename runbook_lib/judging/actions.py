@@ -21,14 +21,11 @@ SIGNALS: dict[str, Signal] = {
     "primary after reload": "reload_p95",
     "workers": "reload_p95",
     "canary RSS": "memory",
-    "canary memory growth": "memory",
     "canary backlog": "backlog",
     "primary backlog": "backlog",
     "primary 5xx": "primary",
     "primary ready": "primary",
     "nginx 5xx": "nginx_5xx",
-    "canary queue time": "run_times",
-    "canary run time": "run_times",
 }
 """The signals that may pause, by the names of their checks. Whatever is not here drains where it fails."""
 

@@ -8,9 +8,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, mod
 
 LONGEST_S = 7 * 86_400
 Rule = Literal["connect_p95", "error_ratio", "slower_than_primary", "reload_p95"]
-Signal = Literal["connect_p95", "header_p95", "reload_p95", "memory", "backlog", "primary", "nginx_5xx", "run_times"]
+Signal = Literal["connect_p95", "header_p95", "reload_p95", "memory", "backlog", "primary", "nginx_5xx"]
 PAUSING: tuple[Signal, ...] = (
-    *("connect_p95", "header_p95", "reload_p95", "memory", "backlog", "primary", "nginx_5xx", "run_times"),
+    *("connect_p95", "header_p95", "reload_p95", "memory", "backlog", "primary", "nginx_5xx"),
 )
 
 
