@@ -17,6 +17,7 @@ SEVERITIES: dict[str, Severity] = {
     "gate_waiting": "info",
     "lease_ending": "warning",
     "drained": "failure",
+    "not_drained": "failure",
     "promoted": "success",
     "failed": "failure",
     "paused": "warning",
@@ -30,7 +31,7 @@ def kind_of(event: Event) -> str:
         return failed if event["detail"]["answer"] == Answer.FAIL else ""
     if event["event"] == "run_closed":
         return event["what"] if event["what"] == "promoted" else ""
-    return event["event"] if event["event"] in ("gate_waiting", "lease_ending", "drained") else ""
+    return event["event"] if event["event"] in ("gate_waiting", "lease_ending", "drained", "not_drained") else ""
 
 
 def send_due(plan: Plan, run: Run) -> list[str]:

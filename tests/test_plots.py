@@ -119,6 +119,6 @@ def test_shown_in_a_notebook_by_a_real_kernel(tmp_path: Path):
     outputs = [cell["outputs"] for cell in notebook.cells]
     assert outputs[0] == [] and outputs[4][0]["data"]["text/plain"] == "False"
     assert all({"text/html", "text/plain"} == set(out[0]["data"]) for out in outputs[1:4])
-    assert outputs[1][0]["data"]["text/plain"].startswith("✘ FAIL  07 Observe")
+    assert outputs[1][0]["data"]["text/plain"].startswith("✘ FAIL  drain: 07 Observe")
     html, _ = HTMLExporter().from_notebook_node(notebook)
     assert "✘\N{NO-BREAK SPACE}FAIL" in html and 'alt="four lines per gateway"' in html

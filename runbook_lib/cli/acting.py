@@ -72,17 +72,17 @@ def approve(
 )
 def drain(region: str, why: Annotated[str, typer.Option(help="goes into the ledger")] = "by hand") -> None:
     """The canary at zero now: one file on the Mac, no reload, no notebook."""
-    from runbook_lib.regions import rollout
+    from runbook_lib.regions import emergency
 
-    say(rollout.drain_now(region, why))
+    say(emergency.drain_now(region, why))
 
 
 @app.command(rich_help_panel="Roll out", epilog=example('rollout unlock hk --why "the laptop is gone"'))
 def unlock(region: str, why: Annotated[str, typer.Option(help="goes into the ledger")]) -> None:
     """Break the lock of an operator who cannot let go of the Mac any more."""
-    from runbook_lib.regions import rollout
+    from runbook_lib.regions import emergency
 
-    say(rollout.break_lock(region, why))
+    say(emergency.break_lock(region, why))
 
 
 @app.command(rich_help_panel="Roll out", epilog=example("rollout rollback hk"))

@@ -76,9 +76,18 @@ def _carry_out(mac: Mac, proposal: Proposal) -> Completed:
         text = lock.guarded(mac.plan, proposal.what, proposal.script, mac.ledger.step, gone)
         done = _send(mac, text, *proposal.args, timeout_s=proposal.timeout_s)
         if former := done.fields().get("taken_over"):
-            mac.ledger.append("lock_taken_over", "the lock had lapsed, or its holder's process is gone", holder=former)
+            mac.ledger.append(
+                "lock_taken_over",
+                "the lock had lapsed or could not be read, or its holder's process is gone",
+                holder=former,
+            )
         if done.exit_status != lock.HELD_BY_ANOTHER:
             return done
+        if unwritable := done.fields().get("unwritable"):
+            raise ActionFailed(
+                f"{mac.host.name}: {proposal.what} was refused, nothing was changed: {unwritable} cannot be written, "
+                "so nobody can hold this Mac. Look at its disk and at that folder: df -h, ls -ld"
+            )
         holder = lock.holder_of(done)
         if holder is None or not holder.is_gone:
             break

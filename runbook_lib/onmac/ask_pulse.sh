@@ -5,7 +5,7 @@ master=$(cat "$2" 2>/dev/null)
 printf 'master\t%s\n' "$master"
 [ -n "$master" ] && ps -A -o pid=,ppid=,command= | awk -v master="$master" '
     $2 == master { printf "worker\t%s\t%s\n", $1, (/shutting down/ ? "draining" : "serving") }'
-printf 'drain_file\t%s\n' "$([ -e "$3" ] && echo there || echo absent)"
+printf 'drain_file\t%s\n' "$([ -f "$3" ] && echo there || echo absent)"
 for way_back in "$4" "$4.back"; do
     [ ! -f "$way_back/settings" ] || printf 'unconfirmed\t%s\n' "$(sed -n "s/.* expect='\([^']*\)'.*/\1/p" "$way_back/settings")"
 done

@@ -35,11 +35,17 @@ arm() {
 give_up_pending
 before=$(curl -s --max-time 1 "http://127.0.0.1:$port/__rollout")
 before=${before%% *}
-case $before in w[0-9]*) ;; *) before= ;; esac # somebody else may listen there
+case $before in *[!A-Za-z0-9.-]*) before= ;; w[0-9]*) ;; *) before= ;; esac # somebody else may listen there
 printf 'before\t%s\n' "$before"
 
 while IFS='	' read -r number target; do # a link stays a link: what it leads to is changed
+    links=0
     while [ -L "$target" ]; do
+        links=$((links + 1))
+        [ "$links" -le 40 ] || {
+            printf 'result\trefused\ndetail\t%s is a link that leads to itself; nothing was changed\n' "$target"
+            return 0
+        }
         leads_to=$(readlink "$target")
         case $leads_to in /*) target=$leads_to ;; *) target=${target%/*}/$leads_to ;; esac
     done

@@ -11,16 +11,30 @@ note() { # EVENT CAUSE WHAT
 pay() {
     [ -z "$owed" ] || { printf '%s' "$owed" >>"$events"; } 2>/dev/null && owed=
 }
+cannot_drain=
 drain() { # CAUSE WHAT
-    [ ! -e "$drain_file" ] || return 0
+    [ ! -f "$drain_file" ] || return 0
+    # nginx looks for a file: what else lies in its place is moved aside.
+    if [ -e "$drain_file" ] || [ -L "$drain_file" ]; then mv "$drain_file" "$drain_file.$(date +%s)"; fi 2>/dev/null
     # A link needs no room for content; the spare file was laid down with the sentinel.
-    ln "$drain_file.spare" "$drain_file" 2>/dev/null || : >"$drain_file"
-    note drained "$1" "$2"
+    ln "$drain_file.spare" "$drain_file" 2>/dev/null || (: >"$drain_file") 2>/dev/null
+    if [ -f "$drain_file" ]; then
+        cannot_drain=
+        note drained "$1" "$2"
+    elif [ -z "$cannot_drain" ]; then # said once, tried at each look
+        cannot_drain=yes
+        note not_drained "$1" "$2, and $drain_file cannot be made"
+    fi
 }
-# The lease: until (epoch), who. Without one nothing is guarded: no canary has traffic that somebody must answer for.
+# The lease: until (epoch), who, in one whole line. Without one nothing is guarded: no canary has traffic that somebody
+# must answer for. One that cannot be read has lapsed.
 watch_lease() {
-    IFS='	' read -r until who <"$lease" || return 0
-    [ "$(date +%s)" -le "$until" ] || drain lease "the lease of $who lapsed"
+    until='' who=''
+    { IFS='	' read -r until who <"$lease"; } 2>/dev/null || until=
+    case $until in
+    "" | *[!0-9]* | ???????????*) drain lease "the lease cannot be read" ;;
+    *) [ "$(date +%s)" -le "$until" ] || drain lease "the lease of $who lapsed" ;;
+    esac
 }
 # The judge's own test (judging/pair.py), carried forward in $guarded: where the log was read to, how many looks there
 # were, the block that is not whole yet, and per bet what it has so far, in logs.
@@ -148,7 +162,7 @@ watch_pending() {
 }
 guard() {
     watch_pending
-    if [ ! -s "$lease" ] || [ -e "$drain_file" ]; then
+    if { [ ! -e "$lease" ] && [ ! -L "$lease" ]; } || [ -f "$drain_file" ]; then
         rm -f "$guarded" # whoever gives the canary its share back begins anew
     else
         watch_lease

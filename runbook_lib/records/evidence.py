@@ -14,14 +14,17 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from runbook_lib.errors import EvidenceError
+from runbook_lib.plan.models import Plan
 from runbook_lib.plan.reading import project_root
 from runbook_lib.records import tables
 from runbook_lib.records.ledger import Ledger
@@ -104,6 +107,14 @@ class Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, self.redact(text))
         return path
+
+    def kept_plan(self) -> Plan | None:
+        """The plan that the newest step kept and that is sound; None where there is none."""
+        kept = self.directory.glob("evidence/*/plan.json")
+        for path in sorted(kept, key=lambda path: path.stat().st_mtime, reverse=True):
+            with suppress(ValidationError, OSError):
+                return Plan.model_validate_json(path.read_bytes())
+        return None
 
     def fetched(self) -> dict[str, int]:
         """How many slices of the log and of the samples are here: with it a verdict names what it was made from."""

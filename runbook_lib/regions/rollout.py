@@ -16,21 +16,17 @@ from runbook_lib import notifications
 from runbook_lib.checklist import approvals
 from runbook_lib.checklist.order import BESIDE, MANAGED_FROM, STEPS, next_step
 from runbook_lib.clock import wait_until
-from runbook_lib.errors import ActionFailed, EvidenceError, GateWaiting, HostError, StepNotReady, exit_code_of
+from runbook_lib.errors import EvidenceError, GateWaiting, HostError, StepNotReady, exit_code_of
 from runbook_lib.execution.execute import execute
 from runbook_lib.execution.notebooks import check_notebooks
-from runbook_lib.mac.actions import apply, unlock
 from runbook_lib.mac.lease import HOLD
-from runbook_lib.mac.lock import probe_lock
-from runbook_lib.mac.mac import Mac
-from runbook_lib.mac.switch import DRAIN, drain_by_hand, propose_drain
-from runbook_lib.nginx.asking import probe_pulse
+from runbook_lib.mac.switch import DRAIN
 from runbook_lib.plan import reading
 from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run
 from runbook_lib.records.ledger import Event, operator
+from runbook_lib.regions.emergency import drain_now
 from runbook_lib.regions.filing import file_away, file_unsealed
-from runbook_lib.show.board import publish
 from runbook_lib.verdict import Action, Answer
 
 EXIT_CODES = {Answer.PASS: 0, Answer.FAIL: 1, Answer.INCONCLUSIVE: 3}
@@ -194,40 +190,6 @@ def _drained_after_death(region: str, name: str) -> str:
         return drain_now(region, f"{name} died without a verdict", "death")
     except HostError as lost:
         return f"the canary could NOT be drained: {lost}"
-
-
-def drain_now(region: str, why: str, cause: str = "hand") -> str:
-    """The canary at zero, by the drain file; works from every state, with or without a run."""
-    plan = reading.load(region)
-    run = Run.current(region) or Run.start(region)
-    with Mac.connect(plan, run.ledger("drain")) as mac:
-        try:
-            apply(mac, propose_drain(plan, why, cause))
-        except (EvidenceError, OSError) as unrecorded:
-            raise ActionFailed(
-                f"{region}: NOT drained, or not proven: it cannot be recorded here ({unrecorded}). Drain it by hand:\n"
-                f"{drain_by_hand(plan)}"
-            ) from None
-        pulse = probe_pulse(mac)
-    loaded = pulse.revision or "no managed configuration"
-    said = [f"{region}: drained; new requests go to primary ({loaded} is loaded)"]
-    try:
-        said += notifications.send_due(plan, run)
-        publish(run.directory)
-    except EvidenceError as damaged:
-        said.append(f"{region}: nobody was told, and the page is as it was: {damaged}")
-    return "\n".join(said)
-
-
-def break_lock(region: str, why: str) -> str:
-    """Take a Mac from whoever holds it, on record; for a holder that cannot let go by itself."""
-    run = Run.current(region) or Run.start(region)
-    with Mac.connect(reading.load(region), run.ledger("unlock")) as mac:
-        holder = probe_lock(mac)
-        if holder is None:
-            return f"{region}: nobody holds this Mac; nothing was changed"
-        unlock(mac, holder, why)
-    return f"{region}: the lock of {holder} is broken"
 
 
 def roll_back(region: str, say: Say) -> Outcome:

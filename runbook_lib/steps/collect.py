@@ -91,7 +91,7 @@ def collect_events(mac: Mac, run: Run) -> int:
     """
     _fetch(mac, run, mac.plan.folder.events, "sentinel")
     done = sentinel.parse_events(b"".join(_contents(run.slices("sentinel")))).query("run == @run.name")
-    new = done.iloc[len(run.ledger().events("drained", "reverted", step="sentinel")) :]
+    new = done.iloc[len(run.ledger().events("drained", "not_drained", "reverted", step="sentinel")) :]
     for row in new.to_dict("records"):
         run.ledger("sentinel").append(row["event"], row["what"], cause=row["cause"], why=row["what"], at_mac=row["at"])
     return len(new)

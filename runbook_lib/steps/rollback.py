@@ -39,7 +39,7 @@ def propose_nginx(mac: Mac, taken: Snapshot) -> Proposal:
     nginx = probe_nginx(mac)
     now = nginx.configuration.files if nginx.configuration else {}
     then = snapshot_files(mac, taken)
-    managed = [path for path in now if path.startswith(mac.plan.nginx.managed_dir) and path not in then]
+    managed = [path for path in now if path.startswith(f"{mac.plan.nginx.managed_dir}/") and path not in then]
     changed = [path for path in {*now, mac.plan.nginx.server_file} if path in then and now.get(path) != then[path]]
     wanted = {**{path: then[path] for path in sorted(changed)}, **dict.fromkeys(managed, "")}
     http_conf = then.get(f"{mac.plan.nginx.managed_dir}/http.conf", "")

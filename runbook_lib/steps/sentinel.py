@@ -127,7 +127,7 @@ def _rows(rows: Iterable[Iterable[float]]) -> str:
 
 
 def parse_events(content: bytes) -> pd.DataFrame:
-    """What the sentinel did by itself, a row each: at, run, event (drained or reverted), cause, what, all text."""
+    """What the sentinel did by itself, as text: at, run, event (drained, not_drained, reverted), cause, what."""
     lines = content.decode(errors="replace").splitlines()
     rows = [parts for line in lines if len(parts := line.split("\t", 4)) == 5]
     return pd.DataFrame(rows, columns=EVENT_FIELDS)
