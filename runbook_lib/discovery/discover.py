@@ -50,7 +50,7 @@ class Discovered:
         told = [f"  {note}" for note in self.notes]
         count = f"{len(self.values)} values, {self.given_count} of them from a person"
         missing = [f"  {'.'.join(value.where)}: {value.question}" for value in self.left]
-        after = f"rollout plan {region}, then rollout doctor {region}"
+        after = f"rollout plan {region}, then rollout run {region} --dry-run"
         end = (
             [f"{len(missing)} left for a person, marked in the file:", *missing]
             if missing
@@ -100,7 +100,7 @@ def write_parameters(
     head = [
         f"Found by `rollout discover {found.alias}` at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; nothing was changed.",
         "Beside each value stands where it came from.",
-        f"Next: rollout plan {found.region}, then rollout doctor {found.region}",
+        f"Next: rollout plan {found.region}, then rollout run {found.region} --dry-run",
     ]
     parameters_file.write(path, parameters_file.render(answered, head))
     return Discovered(path, answered, given_count, beside)

@@ -9,9 +9,7 @@ from pathlib import Path
 
 from runbook_lib.errors import EvidenceError
 
-HEAD = (
-    "# What a Mac answered to the questions of `rollout discover` and `rollout doctor`. Values of secrets are left out."
-)
+HEAD = "# What a Mac answered to the questions of `rollout discover`. Values of secrets are left out."
 MARK = "=== "
 HIDDEN = "***"
 SECRET_HEADER = re.compile(
@@ -69,7 +67,7 @@ def read(path: Path) -> Recording:
     sections = list(_sections(text.splitlines(keepends=True)))
     names = [title.removeprefix("host ") for title, _ in sections if title.startswith("host ")]
     if not names:
-        raise EvidenceError(f"{path} is no report; name a file that rollout discover or doctor wrote with --report")
+        raise EvidenceError(f"{path} is no report; name a file that rollout discover wrote with --report")
     answers = {title: answer for title, answer in sections if not title.startswith("host ")}
     return Recording(names[0], answers, str(path))
 

@@ -36,9 +36,15 @@ def _row(region: str, run: Run | None) -> tuple[object, ...]:
 
 
 def is_drained(run: Run) -> bool:
-    """Whether the canary was drained and has not had its share back since, as the ledger has it."""
-    switch = run.ledger().last("weight", "drained", "undrained")
-    return bool(switch and switch["event"] == "drained")
+    """Whether the canary was drained and has not had its share back since, as the ledger has it.
+
+    A raise sets the weight first and ends the drain after it: a weight alone gives nothing back. At weight 0 there is
+    nothing left to be drained.
+    """
+    last = run.ledger().last("drained", "undrained")
+    weight = run.ledger().last("weight")
+    is_zero_since = last and weight and weight["seq"] > last["seq"] and not weight["detail"]["weight_pct"]
+    return bool(last and last["event"] == "drained" and not is_zero_since)
 
 
 def _hours(run: Run) -> tuple[float, float]:
