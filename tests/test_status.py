@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from runbook_lib.cli.app import app, chosen
+from runbook_lib.errors import PlanError
 from runbook_lib.records.evidence import Run
 from runbook_lib.regions.status import is_drained
 
@@ -30,3 +33,10 @@ def test_a_canary_is_drained_until_it_has_its_share_back(name: str, tmp_path: Pa
         else:
             run.ledger("06_raise_weight").append("weight", "weight", weight_pct=event, revision=f"w{event:06.2f}-x")
     assert is_drained(run) is expected
+
+
+@pytest.mark.parametrize("verb", ["status", "watch", "remind"])
+def test_a_region_that_is_not_there_is_wrong_input(verb: str) -> None:
+    with pytest.raises(PlanError, match=r"2 mistakes(.|\n)*'hkk'(.|\n)*'../../x'"):
+        chosen(["hk", "hkk", "../../x"])
+    assert CliRunner().invoke(app, [verb, "hkk"]).exception.exit_code == 2

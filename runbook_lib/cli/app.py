@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import PlanError, RunbookError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +50,18 @@ def known_regions() -> list[str]:
     from runbook_lib.plan.reading import project_root
 
     return sorted(path.stem for path in (project_root() / "parameters").glob("*.yaml"))
+
+
+def chosen(regions: list[str] | None) -> list[str]:
+    """The regions that were named, or all. Raises PlanError for each that has neither parameters nor a run."""
+    from runbook_lib.plan.reading import project_root
+
+    there = {*known_regions(), *(path.name for path in (project_root() / "outputs").glob("*/") if path.is_dir())}
+    names = ", ".join(known_regions()) or "none"
+    wrong = [f"there is no region {name!r}; there are: {names}" for name in regions or [] if name not in there]
+    if wrong:
+        raise PlanError("regions", wrong)
+    return regions or known_regions()
 
 
 def main() -> None:

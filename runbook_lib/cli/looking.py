@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from runbook_lib.cli.app import Json, answer, app, example, known_regions, say, table
+from runbook_lib.cli.app import Json, answer, app, chosen, example, say, table
 from runbook_lib.errors import EvidenceError
 
 
@@ -18,7 +18,7 @@ def status(regions: Annotated[list[str] | None, typer.Argument()] = None, as_jso
     """Every region: step, verdict, weight."""
     from runbook_lib.regions.status import status as status_of
 
-    rows = status_of(regions or known_regions())
+    rows = status_of(chosen(regions))
     answer(rows.to_dict("records"), as_json, lambda: table(rows))
 
 
@@ -32,7 +32,7 @@ def watch(
     """Both gateways of each region, live: memory, CPU, in flight, failed connects, and how long is left."""
     from runbook_lib.regions.watch import draw, looks, text_of
 
-    frames = looks(regions or known_regions())
+    frames = looks(chosen(regions))
     if sys.stdout.isatty() and not once and not as_json:
         return draw(frames, every_s)
     for several in frames:
@@ -62,7 +62,7 @@ def remind(regions: Annotated[list[str] | None, typer.Argument()] = None) -> Non
     from runbook_lib.regions.remind import remind as remind_of
 
     codes = [0]
-    for said, code in remind_of(regions or known_regions()):
+    for said, code in remind_of(chosen(regions)):
         say(said)
         codes.append(code)
     raise typer.Exit(max(codes))
