@@ -53,7 +53,7 @@ def _place(binary: Path, node: Path, is_stock: bool) -> None:
 def make_user_config(layout: Layout, registry: str | None) -> None:
     """The Mac user's own ~/.npmrc. With no registry of ours, npm's cache answers before the network does."""
     lines = [f"cache={layout.cache}/npm", "audit=false", "fund=false", "update-notifier=false"]
-    lines += [f"prefix={layout.brew}"] if layout.is_stock else []
+    lines += [f"prefix={layout.brew}", "noproxy=127.0.0.1"] if layout.is_stock else []
     lines += [f"registry={registry}"] if registry else ["prefer-offline=true", *_certificates()]
     write(layout.home / ".npmrc", "\n".join(lines) + "\n", 0o600)
 

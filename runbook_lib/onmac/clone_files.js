@@ -8,7 +8,8 @@ const { from, to, patch, shared } = asked;
 const own = new Set(asked.own);
 const say = (...words) => console.log(words.join('\t').replaceAll('\n', ' '));
 const configFile = path.join(copy, 'openclaw.json');
-const places = placesOf({ state: from, config: configFile, home, to });
+const placed = (file) => (isInside(file, from) ? copy + file.slice(from.length) : file);
+const places = placesOf({ state: from, config: configFile, home, to, placed });
 const { holds, moved, needles } = mover(places, home);
 const payload = copy.slice(0, -from.length);
 for (const [outside, place] of places.filter(([one]) => !isInside(one, from))) {
@@ -28,7 +29,7 @@ for (const plugin of fs.existsSync(path.join(from, 'extensions')) ? fs.readdirSy
 }
 const NONE = 'the-canary-has-none';
 
-const before = secretsOf({ state: copy, config: configFile, env: '/dev/null' });
+const before = secretsOf({ state: copy, config: configFile, env: '/dev/null', placed });
 const sharedValues = new Set(before.filter(({ where }) => shared.includes(where)).map(({ value }) => value));
 
 const BACKUPS = /^openclaw\.json\.|\.bak(\.\d+)?$|\.pre-startup-migration-|\.legacy-flat\./;
@@ -71,7 +72,7 @@ function inConfiguration({ file, source, root }, isMain) {
   fs.writeFileSync(file, text, { mode: 0o600 });
 }
 
-for (const [number, one] of configurations(configFile).entries()) {
+for (const [number, one] of configurations(configFile, placed).entries()) {
   if (one.file.startsWith(`${copy}/`)) inConfiguration(one, number === 0);
   else if (strings(one.root).some(({ value }) => holds(value)) || ofConfiguration(one.file).length) say('left', one.file, 'is included from outside, and names primary or holds a key');
 }

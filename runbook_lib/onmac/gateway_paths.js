@@ -18,8 +18,8 @@ function mover(places, home) {
 // What is primary's on disk: its state, and the workspaces, agent folders and session stores that lie outside of it.
 // Each with its place in the canary's state, the longest first: [[from, to]].
 const OUTSIDE = /^(workspace|agentDir|store|sessionDir|memoryDir)$/;
-function placesOf({ state, config, home, to }) {
-  const found = configurations(config).flatMap(({ root }) => strings(root)).flatMap(({ keys, value }) => {
+function placesOf({ state, config, home, to, placed }) {
+  const found = configurations(config, placed).flatMap(({ root }) => strings(root)).flatMap(({ keys, value }) => {
     const plain = value.replace(/^(~|\$HOME|\$\{HOME\})(?=\/)/, home).replace(/\/[^/]*[{*].*$/, '');
     const ours = OUTSIDE.test(keys.at(-1)) && path.isAbsolute(plain) && !isInside(plain, state);
     return ours ? [path.resolve(plain)] : [];

@@ -14,18 +14,19 @@ const CLEARED = {
 const isLiteral = (value) => typeof value === 'string' && value.length >= SHORTEST && !value.startsWith('${');
 const isSecretName = (name) => SECRET_NAME.test(name) && !/^(sort|page)_?token$/i.test(name);
 
-// A configuration and what it includes from its own folder: [{ file, source, root }].
-function configurations(file, seen = new Set()) {
+// A configuration and what it includes: [{ file, source, root }]. `placed` says where a file lies that is named there:
+// a restored copy names the place that it was copied from.
+function configurations(file, placed = (one) => one, seen = new Set()) {
   if (seen.has(file) || !fs.existsSync(file)) return [];
   seen.add(file);
   const source = fs.readFileSync(file, 'utf8');
   const root = read(source);
   const names = strings(root).filter(({ keys }) => keys.includes('$include')).map(({ value }) => value);
-  return [{ file, source, root }, ...names.flatMap((name) => configurations(path.resolve(path.dirname(file), name), seen))];
+  return [{ file, source, root }, ...names.flatMap((name) => configurations(placed(path.resolve(path.dirname(file), name)), placed, seen))];
 }
 
-function ofConfiguration(file) {
-  return configurations(file).flatMap(({ root }) =>
+function ofConfiguration(file, placed) {
+  return configurations(file, placed).flatMap(({ root }) =>
     strings(root)
       .filter(({ keys, value }) => isLiteral(value) && isSecretName(keys.at(-1)))
       .map(({ keys, value }) => ({ where: keys.join('.'), value })));
@@ -120,9 +121,9 @@ function ofKeyFiles(state) {
 }
 
 // Everything of one gateway; what two places hold alike is told twice.
-function secretsOf({ state, config, env, names }) {
+function secretsOf({ state, config, env, names, placed }) {
   return [
-    ...ofEnvFile(env, names), ...ofEnvFile(path.join(state, '.env')), ...ofConfiguration(config),
+    ...ofEnvFile(env, names), ...ofEnvFile(path.join(state, '.env')), ...ofConfiguration(config, placed),
     ...databases(state).flatMap(ofDatabase), ...ofKeyFiles(state),
   ];
 }

@@ -68,7 +68,9 @@ function sources({ stateDir, configFile, workspace }) {
   return { assets: assets.filter(({ sourcePath }) => fs.existsSync(sourcePath)), skipped };
 }
 
+// A link is kept as it is written, also one that leads out of the state.
 async function copyTree(from, to, stateDir) {
+  if (fs.lstatSync(from).isSymbolicLink()) return fs.symlinkSync(fs.readlinkSync(from), to);
   const { mode, mtime } = fs.statSync(from);
   if (fs.statSync(from).isDirectory()) {
     fs.mkdirSync(to, { recursive: true });
@@ -97,7 +99,7 @@ async function copyLiveDatabase(from, to) {
 
 function isPlain(file) {
   const entry = fs.lstatSync(file, { throwIfNoEntry: false });
-  return entry?.isFile() || entry?.isDirectory();
+  return entry?.isFile() || entry?.isDirectory() || entry?.isSymbolicLink();
 }
 
 function pack(folder, root, archive) {

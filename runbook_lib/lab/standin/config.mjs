@@ -51,8 +51,15 @@ export function port(options, env, config) {
   return Number(options.port || env.OPENCLAW_GATEWAY_PORT || config.gateway?.port || 18789);
 }
 
+const expanded = (folder) => path.resolve(folder.replace(/^~(?=\/|$)/, homedir()));
+
 export function workspace(env, config) {
-  return path.resolve(config.agents?.defaults?.workspace || path.join(stateDir(env), 'workspace'));
+  const { entries, defaults } = config.agents ?? {};
+  return expanded(entries?.main?.workspace || defaults?.workspace || path.join(stateDir(env), 'workspace'));
+}
+
+export function agentDir(env, config) {
+  return expanded(config.agents?.entries?.main?.agentDir || path.join(stateDir(env), 'agents', 'main', 'agent'));
 }
 
 export function load(env) {

@@ -39,7 +39,7 @@ export async function run(options) {
   const log = openLog(config);
   let state;
   try {
-    state = openState(stateDir, port);
+    state = openState(stateDir, port, configuration.agentDir(env, config));
   } catch (error) {
     if (error instanceof StateError) return stop(error.message, EX_CONFIG);
     throw error;

@@ -32,7 +32,7 @@ export function inspectArchive(archive, keepAs) {
   const folder = fs.mkdtempSync(path.join(beside, '.openclaw-restore-'));
   try {
     const found = { ok: true, archivePath: archive, ...unpack(archive, folder) };
-    if (keepAs) fs.cpSync(folder, keepAs, { recursive: true, preserveTimestamps: true });
+    if (keepAs) fs.cpSync(folder, keepAs, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
     return found;
   } finally {
     fs.rmSync(folder, { recursive: true });

@@ -16,7 +16,6 @@ const TABLES = `
 export class StateError extends Error {}
 
 export const statePath = (dir) => path.join(dir, 'state', 'openclaw.sqlite');
-const agentPath = (dir) => path.join(dir, 'agents', 'main', 'agent', 'openclaw-agent.sqlite');
 
 export function databasesUnder(dir) {
   return readdirSync(dir, { recursive: true })
@@ -24,10 +23,10 @@ export function databasesUnder(dir) {
     .map((name) => path.join(dir, name));
 }
 
-export function openState(dir, port) {
+export function openState(dir, port, agentDir) {
   const lock = takeLock(dir, port);
   const db = openDatabase(statePath(dir), STATE_SCHEMA, 'state database');
-  const agent = openDatabase(agentPath(dir), AGENT_SCHEMA, 'agent database');
+  const agent = openDatabase(path.join(agentDir, 'openclaw-agent.sqlite'), AGENT_SCHEMA, 'agent database');
   const deliver = db.prepare(
     'INSERT INTO deliveries (kind, key, run_id, source, replayed, at) VALUES (?, ?, ?, ?, ?, ?)',
   );
