@@ -33,9 +33,12 @@ UPSTREAMS = {"127.0.0.1:18789": "primary", "127.0.0.1:18890": "canary"}
 CHUNK_COUNT = 200_000
 START_S, RUN_S = 1_778_025_600, 172_800
 READ = f"""
-import hashlib, sys
-from runbook_lib import accesslog
-counts = accesslog.read(sys.argv[1:], upstreams={UPSTREAMS}, window_s=900)
+import hashlib, os, resource, sys
+from pathlib import Path
+from runbook_lib.analysis.named_log import read_log
+counts = read_log([Path(name) for name in sys.argv[1:]], {UPSTREAMS}, 900)
+own, each = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+print(own + each * os.cpu_count())
 print(counts.lines_count, counts.unparsed_count, hashlib.sha256(counts.to_bytes()).hexdigest())
 """
 DUCKDB = """
@@ -119,6 +122,15 @@ def combined(rows: list[list[str]]) -> bytes:
     return "".join(lines).encode()
 
 
+def with_times(rows: list[list[str]]) -> bytes:
+    """Combined with what many people add: rt= uct= uht= urt= ua= us=."""
+    lines = []
+    for line, row in zip(combined(rows).decode().splitlines(), rows, strict=True):
+        times = f'rt={row[9]} uct="{row[6]}" uht="{row[7]}" urt="{row[8]}" ua="{row[4]}" us="{row[5]}"'
+        lines.append(f'{line} "198.51.100.1, 203.0.113.9" {times}\n')
+    return "".join(lines).encode()
+
+
 def later(content: bytes, offset: int, seconds: int, combined_log: bool) -> bytes:
     """The same lines some time later: the ten digits (or the date) at `offset` of each line are rewritten."""
     text = np.frombuffer(content, np.uint8).copy()
@@ -150,6 +162,7 @@ FORMS: dict[str, tuple[Callable[[list[list[str]]], bytes], int]] = {
     "log": (slim, 0),
     "json": (as_json, len('{"msec":"')),
     "combined": (combined, len("203.0.113.9 - - [")),
+    "rt": (with_times, len("203.0.113.9 - - [")),
 }
 
 
@@ -164,7 +177,7 @@ def generate(folder: Path, requests_count: int, name: str) -> Path:
         part = path.with_suffix(".part")
         with part.open("wb") as file:
             for copy in range(requests_count // CHUNK_COUNT):
-                file.write(later(first, offset, round(copy * span_s), name == "combined") if copy else first)
+                file.write(later(first, offset, round(copy * span_s), name in ("combined", "rt")) if copy else first)
         part.rename(path)
     return path
 
@@ -175,6 +188,15 @@ class Run:
     cpu_s: float
     peak_mb: float
     output: str
+
+    @property
+    def all_mb(self) -> float:
+        """What READ says: its own peak and as much as the largest of its processes had, for each core."""
+        return float(self.output.split("\n")[0]) / (2**20 if sys.platform == "darwin" else 2**10)
+
+    @property
+    def counted(self) -> str:
+        return self.output.split("\n")[-1]
 
 
 def run(command: list[str], repeat: int = 3) -> Run:
@@ -206,8 +228,22 @@ def read(*paths: Path) -> list[str]:
     return [sys.executable, "-c", READ, *map(str, paths)]
 
 
-def goaccess(path: Path, folder: Path) -> list[str]:
-    """The combined format, all panels but one off: the fastest that it can do."""
+GOACCESS = {
+    "combined": ["--log-format=COMBINED"],
+    "rt": [
+        '--log-format=%h %^[%d:%t %^] "%r" %s %b "%R" "%u" "%^" rt=%T %^',
+        *("--date-format=%d/%b/%Y", "--time-format=%T"),
+    ],
+    "json": [
+        '--log-format={"msec":"%x.%^","status":"%s","upstream_response_time":"%^","request_time":"%T","request_method":"%m",'
+        '"uri":"%U","remote_addr":"%h","http_user_agent":"%u","body_bytes_sent":"%b"}',
+        "--datetime-format=%s",
+    ],
+}
+
+
+def goaccess(path: Path, name: str, folder: Path) -> list[str]:
+    """All panels but one off: the fastest that it can do."""
     panels = (
         *("VISITORS", "REQUESTS", "REQUESTS_STATIC", "NOT_FOUND", "HOSTS", "OS", "BROWSERS", "VISIT_TIMES"),
         *("VIRTUAL_HOSTS", "REFERRERS", "REFERRING_SITES", "KEYPHRASES", "REMOTE_USER", "CACHE_STATUS"),
@@ -215,22 +251,23 @@ def goaccess(path: Path, folder: Path) -> list[str]:
     )
     off = [f"--ignore-panel={panel}" for panel in panels]
     output = ["-o", str(folder / "goaccess.json"), "--no-progress", "--no-global-config"]
-    return ["goaccess", str(path), "--log-format=COMBINED", *off, *output]
+    return ["goaccess", str(path), *GOACCESS[name], *off, *output]
 
 
 def bare_scan_s(path: Path) -> float:
     """Cpu of the numpy scan of the same table by itself: no start of a process, nothing added up, nothing kept."""
     from runbook_lib.accesslog.blocks import rows_of
     from runbook_lib.accesslog.counting import parts_of
-    from runbook_lib.accesslog.detection import fields_of, format_of
+    from runbook_lib.accesslog.detection import line_reader, scanner_of
+    from runbook_lib.accesslog.formats import TABLE
     from runbook_lib.accesslog.names import Names
     from runbook_lib.accesslog.stream import Stream
 
-    names, log, began = Names(UPSTREAMS), None, time.process_time()
+    names, scanner, reader, began = Names(UPSTREAMS), None, line_reader(TABLE, None), time.process_time()
     with path.open("rb", buffering=0) as file:
         for block in Stream(file).blocks(leave=False):
-            log = log or format_of(block)
-            list(parts_of(rows_of(block, log, fields_of, names)[0], names, 900))
+            scanner = scanner or scanner_of(block, TABLE)
+            list(parts_of(rows_of(block, scanner, reader, names)[0], names, 900))
     return time.process_time() - began
 
 
@@ -238,18 +275,21 @@ def stages_ns(path: Path, blocks_count: int = 40) -> tuple[float, float, float]:
     """Nanoseconds of cpu a line, at the beginning of a log: to find its fields, to make numbers of them, to count."""
     from runbook_lib.accesslog.blocks import rows_of
     from runbook_lib.accesslog.counting import parts_of
-    from runbook_lib.accesslog.detection import fields_of, format_of
+    from runbook_lib.accesslog.detection import line_reader, scanner_of
+    from runbook_lib.accesslog.formats import TABLE
     from runbook_lib.accesslog.names import Names
     from runbook_lib.accesslog.stream import Stream
 
-    names, log, lines_count, spent_s = Names(UPSTREAMS), None, 0, np.zeros(3)
+    names, scanner, reader = Names(UPSTREAMS), None, line_reader(TABLE, None)
+    lines_count, spent_s = 0, np.zeros(3)
     with path.open("rb", buffering=0) as file:
         for block in itertools.islice(Stream(file).blocks(leave=False), blocks_count):
-            log = log or format_of(block)
+            scanner = scanner or scanner_of(block, TABLE)
+            assert scanner
             times = [time.process_time()]
-            log.locate(block)
+            scanner.locate(block)
             times.append(time.process_time())
-            rows = rows_of(block, log, fields_of, names)[0]
+            rows = rows_of(block, scanner, reader, names)[0]
             times.append(time.process_time())
             list(parts_of(rows, names, 900))
             times.append(time.process_time())
@@ -301,9 +341,9 @@ def main() -> None:
     times = {name: best(read(path)) for name, path in paths.items()}
     for name, path in paths.items():
         r, size = times[name], path.stat().st_size / options.requests
-        report(f"{name}, {size:.0f} bytes a line", f"{r.wall_s:.2f} s, cpu {r.cpu_s:.2f} s, {r.peak_mb:.0f} MB")
+        report(f"{name}, {size:.0f} bytes a line", f"{r.wall_s:.2f} s, cpu {r.cpu_s:.2f} s, {r.all_mb:.0f} MB")
         report(f"{name} against wc -l", f"{r.wall_s / words[name].wall_s:.1f} times")
-        report(f"{name}, peak memory", f"{r.peak_mb:.0f} MB", "<= 300 MB", r.peak_mb <= 300)
+        report(f"{name}, memory of all processes at their peaks", f"{r.all_mb:.0f} MB", "<= 300 MB", r.all_mb <= 300)
 
     for name in ("log", "json"):
         found, made, counted = apart(stages_ns, paths[name])
@@ -320,15 +360,16 @@ def main() -> None:
         report(f"{name} against DuckDB for the same table", text, "<= 1.3", min(ratio, by_cpu) <= 1.3)
 
     if shutil.which("goaccess"):
-        other = run(goaccess(paths["combined"], options.logs), 1)
-        report(
-            "GoAccess, combined, one panel", f"{other.wall_s:.1f} s, cpu {other.cpu_s:.1f} s, {other.peak_mb:.0f} MB"
-        )
-        for name, wanted in (("log", 8), ("json", 5), ("combined", 5)):
-            ratio = other.wall_s / times[name].wall_s
-            by_cpu = other.cpu_s / times[name].cpu_s
+        others = {name: run(goaccess(paths[name], name, options.logs), 1) for name in GOACCESS}
+        for name, other in others.items():
+            text = f"{other.wall_s:.1f} s, cpu {other.cpu_s:.1f} s, {other.peak_mb:.0f} MB"
+            report(f"GoAccess, {name}, one panel", text)
+        for name, twin, wanted in (("combined", "", 5), ("rt", "", 5), ("json", "", 8), ("log", "combined", 20)):
+            other = others[twin or name]
+            ratio, by_cpu = other.wall_s / times[name].wall_s, other.cpu_s / times[name].cpu_s
             text = f"{ratio:.1f} times faster, {by_cpu:.1f} by cpu"
-            report(f"{name} against GoAccess", text, f">= {wanted}", max(ratio, by_cpu) >= wanted)
+            what = f"{name} against GoAccess on {'its combined twin' if twin else 'the same file'}"
+            report(what, text, f">= {wanted}", max(ratio, by_cpu) >= wanted)
     else:
         report("GoAccess", "not installed")
 
@@ -342,16 +383,16 @@ def main() -> None:
         few = run(read(folder / "fresh.log"), 9)
         text = f"{few.wall_s:.2f} s, cpu {few.cpu_s:.2f} s"
         report(f"{NEW_LINES_COUNT} new lines, the whole process", text, "<= 0.3 s", few.wall_s <= 0.3)
-        found = {run(read(*apart(cut, paths["log"], folder, count)), 1).output for count in (2, 7)}
-        same = found == {times["log"].output}
+        found = {run(read(*apart(cut, paths["log"], folder, count)), 1).counted for count in (2, 7)}
+        same = found == {times["log"].counted}
         report("split into 2 and into 7 files", "the same bytes" if same else str(found), "identical", same)
 
     for count in [1_000_000] + ([25_000_000] if options.huge else []):
         path = apart(generate, options.logs, count, "log")
         other = run(read(path), 1)
-        grown = other.peak_mb / times["log"].peak_mb
-        text = f"{other.peak_mb:.0f} MB, {grown:.2f} times that of {million} million, {other.wall_s:.1f} s"
-        good = other.peak_mb <= 300 and 0.5 <= grown <= 1.5  # more distinct times, not more lines
+        grown = other.all_mb / times["log"].all_mb
+        text = f"{other.all_mb:.0f} MB, {grown:.2f} times that of {million} million, {other.wall_s:.1f} s"
+        good = other.all_mb <= 300 and 0.5 <= grown <= 1.5  # more distinct times, not more lines
         report(f"{count // 10**6} million lines, peak memory", text, "the same", good)
         if count > options.requests:
             path.unlink()

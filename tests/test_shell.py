@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import hashlib
 import json
 import os
@@ -30,12 +31,21 @@ def test_ask_files(tmp_path: Path) -> None:
     log = put(tmp_path / "access.tsv", "a\tb\n" * 100)
     put(tmp_path / "access.tsv.1", "x\n")
     subprocess.run(["gzip", "-k", tmp_path / "access.tsv.1"], check=True)
+    (tmp_path / "access.tsv.1.bz2").write_bytes(bz2.compress(b"x\n"))
     lines = in_every_shell(lambda shell: run(shell, script("ask_files.sh"), str(log), "64")).splitlines()
     rows = [line.split("\t") for line in lines]
-    assert [row[0] for row in rows] == [str(log), f"{log}.1", f"{log}.1.gz"]
+    assert [row[0] for row in rows] == [str(log), f"{log}.1", f"{log}.1.bz2", f"{log}.1.gz"]
     assert [row[3] for row in rows[:2]] == ["400", "2"]
     assert [row[6] for row in rows[:2]] == ["64", "2"]
-    assert rows[1][5] == rows[2][5], "a rotated file is known again after it was compressed"
+    assert rows[1][5] == rows[2][5] == rows[3][5], "a rotated file is known again after it was compressed"
+
+
+@each_shell
+def test_a_rotated_file_that_cannot_be_unpacked_is_named(shell: str, tmp_path: Path) -> None:
+    log = put(tmp_path / "access.tsv", "a\tb\n")
+    put(tmp_path / "access.tsv.1.zst", "x")
+    done = run(shell, script("ask_files.sh"), str(log), "64")
+    assert done.returncode == 1 and f"{log}.1.zst is packed in a way that is not read" in done.stderr
 
 
 def test_ask_listeners() -> None:

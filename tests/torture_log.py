@@ -177,6 +177,8 @@ def record_of_line(line: bytes) -> dict[str, str]:
 def truth_of(content: bytes, window_s: int, tick_s: int) -> Truth:
     truth = Truth()
     for line in content.split(b"\n")[:-1]:
+        if not (line := line.removesuffix(b"\r")):
+            continue
         truth.lines_count += 1
         try:
             count_record(truth, record_of_line(line), window_s, tick_s)

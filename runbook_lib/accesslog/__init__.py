@@ -14,6 +14,7 @@ thread took as much time for Python's lock as it saved.
 
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.cursor import Cursor, LogFile, Plan, plan_fetch
+from runbook_lib.accesslog.detection import Hints
 from runbook_lib.accesslog.formats import LOG_FIELDS, LOG_FORMAT
 from runbook_lib.accesslog.reader import list_files, read
 
@@ -21,6 +22,7 @@ __all__ = [
     "LOG_FIELDS",
     "LOG_FORMAT",
     "Cursor",
+    "Hints",
     "LogCounts",
     "LogFile",
     "Plan",

@@ -6,17 +6,33 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from runbook_lib.accesslog.fields import NOTHING, ODD, Block, Ints, Mask, Span, read_int, read_ms, read_name, read_names
-from runbook_lib.accesslog.formats import LogFormat
+from runbook_lib.accesslog.fields import (
+    ABSENT,
+    NOTHING,
+    ODD,
+    PAD,
+    Block,
+    Ints,
+    Mask,
+    Span,
+    read_int,
+    read_ms,
+    read_name,
+    read_names,
+)
 from runbook_lib.accesslog.lines import LineReader, rows_of_lines
 from runbook_lib.accesslog.names import LEARNED_COUNT, NONE, OTHER, TARGETS, Names
 from runbook_lib.accesslog.rows import LATEST_MS, TIMES, Rows, Singles
+from runbook_lib.accesslog.scan import Scanner
+from runbook_lib.accesslog.times import read_times
 
 
-def rows_of(block: Block, log: LogFormat, reader: LineReader, names: Names) -> tuple[Rows, Singles]:
-    """The rows of all lines of a block, and how its lines fared."""
-    located = log.locate(block)
-    rows, slow = _regular(block, log, located.columns, names)
+def rows_of(block: Block, scanner: Scanner | None, reader: LineReader, names: Names) -> tuple[Rows, Singles]:
+    """The rows of all lines of a block, and how its lines fared; without a scanner one by one."""
+    if scanner is None:
+        return rows_of_lines(block.text[PAD:-PAD].tobytes().split(b"\n"), reader, names)
+    located = scanner.locate(block)
+    rows, slow = _regular(block, located.columns, names)
     lines = lines_in(block, (located.lines[0][slow], located.lines[1][slow])) + lines_in(block, located.odd)
     singles = Singles()
     if lines:
@@ -30,28 +46,27 @@ def lines_in(block: Block, span: Span) -> list[bytes]:
     return [block.text[a:b].tobytes() for a, b in zip(span[0].tolist(), span[1].tolist(), strict=True)]
 
 
-def _regular(block: Block, log: LogFormat, columns: Mapping[str, Span], names: Names) -> tuple[Rows, Mask]:
+def _regular(block: Block, columns: Mapping[str, Span], names: Names) -> tuple[Rows, Mask]:
     """The rows of the regular lines with at most one attempt, and which lines must be read one by one."""
-    at_ms = log.read_at(block, columns["msec"])
+    at_ms = read_times(block, columns["msec"])
     count = len(at_ms)
-    nothing = np.full(count, NOTHING)
+    nothing, absent = np.full(count, NOTHING), np.full(count, ABSENT)
 
     def ints(name: str) -> Ints:
         return read_int(block, columns[name]) if name in columns else nothing
 
     def statuses(name: str) -> Ints:
-        value = ints(name)
+        value = ints(name) if name in columns else absent
         if name in columns:
             value[(value >= 0) & (columns[name][1] - columns[name][0] != 3)] = ODD
         return value
 
     def times(name: str) -> Ints:
-        return read_ms(block, columns[name]) if name in columns else nothing
+        return read_ms(block, columns[name]) if name in columns else absent
 
     status, request_ms, pid = statuses("status"), times("request_time"), ints("pid")
-    gateway, group, alone, unknown = _addresses(block, columns, names, count)
+    address, gateway, group, alone, unknown = _addresses(block, columns, names, count)
     a_status, (connect_ms, header_ms, response_ms) = statuses("upstream_status"), map(times, TIMES)
-    revision = nothing
     if "openclaw_revision" in columns:
         revision = read_names(block, columns["openclaw_revision"], names.revisions, LEARNED_COUNT)
     else:
@@ -72,7 +87,10 @@ def _regular(block: Block, log: LogFormat, columns: Mapping[str, Span], names: N
     for column in (a_status, connect_ms, header_ms, response_ms):
         slow |= alone & (column == ODD)
     keep, asked = ~slow, ~slow & alone
-    requests = (at_ms, target, gateway, revision, status, request_ms)
+    for code in np.unique(address[asked & (gateway == OTHER)]).tolist():
+        names.meet(names.addresses[code], int(np.count_nonzero(address[asked] == code)))
+    served = gateway if "upstream_addr" in columns else absent
+    requests = (at_ms, target, served, revision, status, request_ms)
     attempts = (at_ms, revision, pid, gateway, group, a_status, connect_ms, header_ms, response_ms)
     return Rows(*_picked(requests, keep), *_picked(attempts, asked)), slow
 
@@ -81,11 +99,13 @@ def _picked(columns: Sequence[Ints], mask: Mask) -> Sequence[Ints]:
     return columns if mask.all() else [column[mask] for column in columns]
 
 
-def _addresses(block: Block, columns: Mapping[str, Span], names: Names, count: int) -> tuple[Ints, Ints, Mask, Mask]:
-    """Gateway and group of each line's only address, whether it has one, and which need a closer look."""
+def _addresses(
+    block: Block, columns: Mapping[str, Span], names: Names, count: int
+) -> tuple[Ints, Ints, Ints, Mask, Mask]:
+    """Each line's only address, its gateway and group, whether it has one, and which need a closer look."""
     if "upstream_addr" not in columns:
         none = np.zeros(count, bool)
-        return np.full(count, NONE), np.zeros(count, np.int64), none, none
+        return np.full(count, NOTHING), np.full(count, NONE), np.zeros(count, np.int64), none, none
     span = columns["upstream_addr"]
     code = read_name(block, span, names.addresses)
     if (code == NOTHING).any() and names.learn_addresses(block, span, code):
@@ -94,4 +114,4 @@ def _addresses(block: Block, columns: Mapping[str, Span], names: Names, count: i
     groups = np.array([int(names.is_group(a)) for a in names.addresses])
     unknown = code == NOTHING
     gateway = gateways[code]
-    return gateway, groups[code], ~unknown & (gateway != NONE), unknown
+    return code, gateway, groups[code], ~unknown & (gateway != NONE), unknown

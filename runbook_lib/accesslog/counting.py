@@ -4,7 +4,7 @@ Times are those of attempts at a gateway, and of whole requests by the gateway t
 
     connect      only connects of at least 1 ms: a reused connection logs 0 and is counted apart
     header       until the first byte of an answer
-    response     until the last byte, where there was a header
+    response     until the last byte, where there was a header, or the log does not say
     waited       how long an attempt went without a header after it had connected, until somebody gave up
     request      all that nginx knows of the request
     long_lived   requests with status 101, or of over ten minutes: neither in response nor in request
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from runbook_lib.accesslog.fields import NOTHING, Ints
+from runbook_lib.accesslog.fields import ABSENT, NOTHING, Ints
 from runbook_lib.accesslog.names import GATEWAYS, NONE, Names
 from runbook_lib.accesslog.rows import Rows
 from runbook_lib.accesslog.tally import Cells, Group
@@ -55,14 +55,15 @@ def parts_of(rows: Rows, names: Names, window_s: int) -> Iterator[Part]:
     by_request = Cells.of((window, rows.revision, rows.target))
     by_attempt = Cells.of((a_window, rows.a_revision, rows.a_gateway))
     by_worker = Cells.of((a_window, rows.a_revision, rows.a_pid, rows.a_gateway))
-    answered, connected = rows.a_header_ms >= 0, rows.a_connect_ms >= 0
+    answered, unanswered, connected = rows.a_header_ms >= 0, rows.a_header_ms == NOTHING, rows.a_connect_ms >= 0
     lasting = (rows.status == 101) | (rows.request_ms > LONG_LIVED_MS)
-    responded = answered & (rows.a_response_ms >= 0) & (rows.a_status != 101) & (rows.a_response_ms <= LONG_LIVED_MS)
+    responded = answered | ((rows.a_header_ms == ABSENT) & (rows.a_connect_ms != NOTHING))
+    responded &= (rows.a_response_ms >= 0) & (rows.a_status != 101) & (rows.a_response_ms <= LONG_LIVED_MS)
     measured = (
         ("connect", by_attempt, rows.a_connect_ms, rows.a_connect_ms > 0),
         ("header", by_attempt, rows.a_header_ms, answered),
         ("response", by_attempt, rows.a_response_ms, responded),
-        ("waited", by_attempt, rows.a_response_ms, connected & ~answered & (rows.a_response_ms >= 0)),
+        ("waited", by_attempt, rows.a_response_ms, unanswered & connected & (rows.a_response_ms >= 0)),
         ("request", by_request, rows.request_ms, ~lasting & (rows.request_ms >= 0)),
         ("long_lived", by_request, rows.request_ms, lasting & (rows.request_ms >= 0)),
     )
@@ -77,8 +78,8 @@ def parts_of(rows: Rows, names: Names, window_s: int) -> Iterator[Part]:
 
 
 def _ticks(rows: Rows, revisions: list[str], tick_ms: int) -> Iterator[Part]:
-    alone = rows.served == NONE
-    asked = rows.a_group == 0
+    alone, asked = rows.served == NONE, rows.a_group == 0
+    connected, unanswered = rows.a_connect_ms >= 0, rows.a_header_ms == NOTHING
     requests = Cells.of((rows.revision, rows.target, rows.at_ms // tick_ms))
     starts = Cells.of((rows.revision, rows.target, (rows.at_ms - np.maximum(rows.request_ms, 0)) // tick_ms))
     attempts = Cells.of((rows.a_revision, rows.a_gateway, rows.a_at_ms // tick_ms))
@@ -88,13 +89,13 @@ def _ticks(rows: Rows, revisions: list[str], tick_ms: int) -> Iterator[Part]:
         (requests, "answers_5xx", rows.status >= 500),
         (requests, "aborted_499", rows.status == 499),
         (requests, "upgraded_101", rows.status == 101),
-        (requests, "taken_over", (rows.served != rows.target) & ~alone & (rows.target != NONE)),
+        (requests, "taken_over", (rows.served != rows.target) & (rows.served >= 0) & ~alone & (rows.target != NONE)),
         (requests, "own_5xx", alone & (rows.status >= 500)),
         (attempts, "attempts", None),
         (attempts, "attempts_5xx", rows.a_status >= 500),
-        (attempts, "failed_connects", asked & (rows.a_connect_ms < 0) & (rows.a_status >= 0)),
+        (attempts, "failed_connects", asked & (rows.a_connect_ms == NOTHING) & (rows.a_status >= 0)),
         (attempts, "no_live", ~asked),
-        (attempts, "unanswered", (rows.a_connect_ms >= 0) & (rows.a_header_ms < 0) & (rows.a_status == NOTHING)),
+        (attempts, "unanswered", connected & unanswered & (rows.a_status == NOTHING)),
         (attempts, "zero_connects", rows.a_connect_ms == 0),
     )
     groups = {id(cells): cells.groups() for cells, _, _ in counted}

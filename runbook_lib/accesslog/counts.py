@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,10 @@ class LogCounts:
         """Fields that some log did not have, by our names."""
         self.samples: list[str] = []
         """A few of the lines that could not be parsed."""
+        self.notes: Counter[str] = Counter()
+        """What was not read of how many lines, and why."""
+        self.met: Counter[str] = Counter()
+        """Attempts at addresses that the caller did not name."""
         self.cursor: Cursor | None = None
         """Where the read that made these counts ended; neither this nor the next two are saved or merged."""
         self.left_bytes = 0
@@ -67,6 +72,8 @@ class LogCounts:
         for name, count in other.formats.items():
             self.formats[name] = self.formats.get(name, 0) + count
         self.missing |= other.missing
+        self.notes += other.notes
+        self.met += other.met
         self.remember(other.samples)
         return self
 
@@ -81,11 +88,8 @@ class LogCounts:
         """Only one configuration revision, and only windows that start in [start_s, end_s) since 1970."""
         picked = LogCounts(self.window_s)
         picked.lines_count, picked.unparsed_count = self.lines_count, self.unparsed_count
-        picked.formats, picked.missing, picked.samples = (
-            dict(self.formats),
-            set(self.missing),
-            list(self.samples),
-        )
+        picked.formats, picked.missing, picked.samples = dict(self.formats), set(self.missing), list(self.samples)
+        picked.notes, picked.met = self.notes.copy(), self.met.copy()
         for mine, theirs in ((self.times, picked.times), (self.workers, picked.workers)):
             for group, values, counts in mine.items():
                 if start_s <= int(group[0]) < end_s and revision in (None, group[1]):
@@ -148,6 +152,7 @@ class LogCounts:
             "missing": sorted(self.missing),
             "samples": self.samples,
         }
+        header |= {name: dict(found) for name, found in (("notes", self.notes), ("met", self.met)) if found}
         tables = [tally.dump() for tally in self._tallies()]
         header["tables"] = [{"groups": groups, "bytes": len(content)} for groups, content in tables]
         text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode() + b"\n"
@@ -165,6 +170,7 @@ class LogCounts:
             counts.lines_count, counts.unparsed_count = header["lines_count"], header["unparsed_count"]
             counts.formats, counts.missing = header["formats"], set(header["missing"])
             counts.samples = header["samples"]
+            counts.notes, counts.met = Counter(header.get("notes", {})), Counter(header.get("met", {}))
             for tally, table in zip(counts._tallies(), header["tables"], strict=True):
                 tally.load(table["groups"], rest[: table["bytes"]])
                 rest = rest[table["bytes"] :]

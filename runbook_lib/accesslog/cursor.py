@@ -3,7 +3,7 @@
 A file is known by device and inode and by the SHA-256 of its first bytes, so these are told apart:
 
     renamed          same inode, same head: read on in it, then the newer files
-    gzipped          other inode, same head after unpacking: read on in it
+    packed           other inode, same head after unpacking: read on in it
     copytruncated    same inode, other head: the copy has the old head; read on there, then the short file
     deleted          nobody has the head: whatever was not read is lost, and that is said
 """
@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 HEAD_BYTES = 256
+PACKED = (".gz", ".bz2", ".xz")
 
 
 def head_hash(content: bytes) -> str:
@@ -26,7 +27,7 @@ def head_hash(content: bytes) -> str:
 class LogFile:
     """One file of a rotated set as it is on the host.
 
-    `head_sha256` is of the first `head_bytes` bytes, unpacked if it is a .gz. Hash as many as
+    `head_sha256` is of the first `head_bytes` bytes, unpacked if it is packed. Hash as many as
     `head_bytes_wanted(cursor)` says, or all that the file has. `size_bytes` is as on disk.
     """
 
@@ -39,8 +40,8 @@ class LogFile:
     head_bytes: int
 
     @property
-    def is_gz(self) -> bool:
-        return self.path.endswith(".gz")
+    def is_packed(self) -> bool:
+        return self.path.endswith(PACKED)
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,12 @@ def plan_fetch(files: Iterable[LogFile], cursor: Cursor | None) -> Plan:
 
 def _is_known(file: LogFile, cursor: Cursor) -> bool:
     same_head = (file.head_bytes, file.head_sha256) == (cursor.head_bytes, cursor.head_sha256)
-    return same_head and (file.is_gz or file.size_bytes >= cursor.offset)
+    return same_head and (file.is_packed or file.size_bytes >= cursor.offset)
 
 
 def _age(file: LogFile) -> tuple[int, int]:
     """Oldest first: dated names by date, numbered ones from the highest down, the plain log last."""
-    suffix = re.search(r"[.-](\d+)(?:\.gz)?$", file.path)
+    suffix = re.search(r"[.-](\d+)(?:\.(?:gz|bz2|xz))?$", file.path)
     if not suffix:
         return (2, 0)
     number = int(suffix[1])
@@ -115,6 +116,6 @@ def _once(files: Iterable[LogFile]) -> list[LogFile]:
     kept: dict[tuple[int, str], LogFile] = {}
     for file in files:
         key = (file.head_bytes, file.head_sha256)
-        if key not in kept or kept[key].is_gz:
+        if key not in kept or kept[key].is_packed:
             kept[key] = file
     return sorted(kept.values(), key=_age)

@@ -24,6 +24,8 @@ PAD = 64
 """Bytes before and after the text of a block, so that a word around any field lies inside it."""
 NOTHING = -1
 """The value of a field that is `-`."""
+ABSENT = -3
+"""The value of a field that the log does not have."""
 ODD = -2
 """The value of a field that this file cannot read: several attempts, a huge number, or rubbish."""
 
@@ -63,7 +65,7 @@ def first_byte(words: Words, byte: int) -> Ints:
     return (np.bitwise_count((found - _U[1]) & ~found) >> 3).astype(np.int64)
 
 
-def _digits(words: Words) -> tuple[Ints, Mask]:
+def digits(words: Words) -> tuple[Ints, Mask]:
     """The number of eight ASCII digits in each word, and whether all eight are digits."""
     high = np.uint64(0xF0F0F0F0F0F0F0F0)
     ok = ((words & high) | (((words + np.uint64(0x0606060606060606)) & high) >> _U[4])) == np.uint64(0x3333333333333333)
@@ -84,7 +86,7 @@ def _tail(block: Block, span: Span) -> tuple[Words, Ints]:
 def read_int(block: Block, span: Span) -> Ints:
     """Whole numbers of one to eight digits; NOTHING for `-`, ODD for anything else."""
     words, _ = _tail(block, span)
-    value, ok = _digits(words)
+    value, ok = digits(words)
     length = span[1] - span[0]
     dash = (length == 1) & (block.text[span[0]] == 45)
     return np.where(ok & (length >= 1) & (length <= 8), value, np.where(dash, NOTHING, ODD))
@@ -95,7 +97,7 @@ def read_ms(block: Block, span: Span) -> Ints:
     words, _ = _tail(block, span)
     point = ((words >> _U[32]) & np.uint64(0xFF)) == np.uint64(46)
     seconds = (words & np.uint64(0xFFFFFFFF)) << _U[8]
-    value, ok = _digits(seconds | (words & np.uint64(0xFFFFFF0000000000)) | _U[48])
+    value, ok = digits(seconds | (words & np.uint64(0xFFFFFF0000000000)) | _U[48])
     length = span[1] - span[0]
     dash = (length == 1) & (block.text[span[0]] == 45)
     return np.where(ok & point & (length >= 5) & (length <= 8), value, np.where(dash, NOTHING, ODD))
@@ -104,11 +106,11 @@ def read_ms(block: Block, span: Span) -> Ints:
 def read_epoch_ms(block: Block, span: Span) -> Ints:
     """$msec, ten digits, a point and three digits, as milliseconds since 1970; ODD for anything else."""
     start, end = span
-    high, ok_high = _digits(block.words[start])
+    high, ok_high = digits(block.words[start])
     rest = block.words[end - 6]  # two digits, the point, three digits, then whatever follows
     point = ((rest >> _U[16]) & np.uint64(0xFF)) == np.uint64(46)
     low = ((rest & np.uint64(0xFFFF)) << _U[24]) | ((rest & np.uint64(0xFFFFFF000000)) << _U[16])
-    value, ok_low = _digits(low | np.uint64(0x303030))
+    value, ok_low = digits(low | np.uint64(0x303030))
     ok = ok_high & ok_low & point & (end - start == 14)
     return np.where(ok, high * 100_000 + value, ODD)
 

@@ -8,12 +8,12 @@ redirect. An attempt belongs to the address at its own position, not to the gate
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from runbook_lib.accesslog.fields import NOTHING, Ints
-from runbook_lib.accesslog.formats import LOG_FIELDS, Fields
+from runbook_lib.accesslog.fields import ABSENT, NOTHING, Ints
+from runbook_lib.accesslog.formats import COUNTED, Fields
 from runbook_lib.accesslog.names import NONE, OTHER, TARGETS, Names
 from runbook_lib.accesslog.rows import LATEST_MS, TIMES, Rows, Singles
 
@@ -22,8 +22,9 @@ SECONDS = re.compile(rb"\d{1,6}\.\d{3}")
 STATUS = re.compile(rb"\d{3}")
 MSEC = re.compile(rb"\d{10}\.\d{3}")
 PID = re.compile(rb"\d{1,8}|-")
-LineReader = Callable[[bytes], tuple[str, Fields]]
-"""The format of a line and its fields; no fields where it is of no known format."""
+MARK = b"\xef\xbb\xbf"  # some editors put it before a text in UTF-8
+LineReader = Callable[[bytes], tuple[str, Fields, Collection[str]]]
+"""The name of a line's format, its fields (none where it cannot be read), and what is to be said of it."""
 
 
 def rows_of_lines(lines: Sequence[bytes], reader: LineReader, names: Names) -> tuple[Rows, Singles]:
@@ -32,15 +33,18 @@ def rows_of_lines(lines: Sequence[bytes], reader: LineReader, names: Names) -> t
     attempts: list[tuple[int, ...]] = []
     singles = Singles()
     for line in lines:
-        name, fields = reader(line)
+        if not (line := line.removeprefix(MARK).removesuffix(b"\r")):
+            continue
+        name, fields, notes = reader(line)
         row = _row(fields, names)
+        singles.notes.update(notes)
         if row is None:
             singles.unparsed.append(line)
             continue
         requests.append(row[0])
         attempts.extend(row[1])
         singles.formats[name] += 1
-        singles.missing |= set(LOG_FIELDS) - set(fields)
+        singles.missing |= COUNTED - set(fields)
     return Rows(*_columns(requests, 6), *_columns(attempts, 9)), singles
 
 
@@ -58,7 +62,7 @@ def _row(fields: Fields, names: Names) -> tuple[tuple[int, ...], list[tuple[int,
     if tried is None or at_ms >= LATEST_MS:
         return None
     revision = names.revision(fields.get("openclaw_revision", b"-"))
-    served = tried[-1][0] if tried else NONE
+    served = tried[-1][0] if tried else NONE if "upstream_addr" in fields else ABSENT
     target = tried[0][0] if tried else NONE
     if "openclaw_target" in fields:
         target = TARGETS.get(fields["openclaw_target"], OTHER)
@@ -74,21 +78,22 @@ def _attempts(fields: Fields, names: Names) -> list[tuple[int, ...]] | None:
         return []
     lists = [SEPARATOR.split(addresses)]
     for name in ("upstream_status", *TIMES):
-        lists.append(SEPARATOR.split(fields[name]) if name in fields else [b"-"] * len(lists[0]))
+        lists.append(SEPARATOR.split(fields[name]) if name in fields else [b""] * len(lists[0]))
     if len({len(values) for values in lists}) != 1:
         return None
-    tried = []
+    tried, absent = [], [name not in fields for name in ("upstream_status", *TIMES)]
     for address, status, *times in zip(*lists, strict=True):
         numbers = [ms_of(value) for value in times]
         if not (STATUS.fullmatch(status) or status in (b"-", b"")) or None in numbers:
             return None
-        code = int(status) if status.isdigit() else NOTHING
+        numbers.insert(0, int(status) if status.isdigit() else NOTHING)
+        if names.gateway(address) == OTHER:
+            names.meet(address, 1)
         tried.append(
             (
                 names.gateway(address),
                 int(names.is_group(address)),
-                code,
-                *(n for n in numbers if n is not None),
+                *(ABSENT if a else n for a, n in zip(absent, numbers, strict=True) if n is not None),
             )
         )
     return tried

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -11,12 +12,15 @@ from runbook_lib.accesslog.blocks import rows_of
 from runbook_lib.accesslog.counting import parts_of
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.cursor import Cursor, LogFile, head_bytes_wanted, head_hash, plan_fetch
-from runbook_lib.accesslog.detection import SLIM, fields_of, format_of
-from runbook_lib.accesslog.formats import LOG_FIELDS, LogFormat
+from runbook_lib.accesslog.detection import Hints, line_reader, scanner_of
+from runbook_lib.accesslog.fields import Block
+from runbook_lib.accesslog.formats import COUNTED, TABLE, LogFormat
+from runbook_lib.accesslog.lines import LineReader
 from runbook_lib.accesslog.names import Names
 from runbook_lib.accesslog.rows import Rows, Singles
 from runbook_lib.accesslog.stream import Source, Stream, opened
 
+NO_HINTS = Hints()
 SHOWN_BYTES = 200
 TOGETHER_COUNT = 50_000
 """Lines counted together: what is counted by window, gateway and metric costs the same for few."""
@@ -29,26 +33,27 @@ def read(
     window_s: int,
     cursor: Cursor | None = None,
     growing: bool = True,
+    hints: Hints = NO_HINTS,
 ) -> LogCounts:
-    """The counts of one log: its rotated set of files in any order, or pieces of it as bytes in order.
+    """The counts of one log: its rotated set of files in any order, or pieces of it (bytes, open files) in order.
 
     `upstreams` says which address is which gateway, {"127.0.0.1:18789": "primary", ...}. With `cursor`,
     only what was written since. If the log is still growing, a last line without its newline is left for
-    the next read; otherwise it is a line that cannot be parsed. The result's `cursor` is where to go on
+    the next read; otherwise it is a line as any other. The result's `cursor` is where to go on
     (files only), `left_bytes` the length of what was left, `lost` whether a rotated file was missed.
     """
-    wanted = [sources] if isinstance(sources, Path | str | bytes) else list(sources)
+    wanted = [sources] if isinstance(sources, Path | str | bytes | io.FileIO) else list(sources)
     counts = LogCounts(window_s)
-    names = Names(upstreams)
-    pieces = [s for s in wanted if isinstance(s, bytes)]
-    plan = plan_fetch(list_files([Path(s) for s in wanted if not isinstance(s, bytes)], cursor), cursor)
+    names, formats = Names(upstreams), [*hints.formats, *TABLE]
+    pieces = [io.BytesIO(s) if isinstance(s, bytes) else s for s in wanted if isinstance(s, bytes | io.FileIO)]
+    plan = plan_fetch(list_files([Path(s) for s in wanted if isinstance(s, Path | str)], cursor), cursor)
     counts.lost, counts.cursor = plan.lost, cursor
-    streams = [Stream(io.BytesIO(piece)) for piece in pieces]
+    streams = [Stream(piece) for piece in pieces]
     streams += [Stream(opened(Path(f.file.path)), f) for f in plan.fetches]
     for position, stream in enumerate(streams):
         last = position == len(streams) - 1
         with closing(stream.content):
-            _count(counts, stream, names, leave=last and growing)
+            _count(counts, stream.blocks(leave=last and growing), names, line_reader(formats, hints.unit), formats)
         counts.left_bytes = stream.left_bytes
         if stream.fetch is not None and (stream.read_bytes or counts.cursor is None):
             counts.cursor = stream.fetch.cursor(stream.read_bytes)
@@ -67,19 +72,25 @@ def list_files(paths: Iterable[Path], cursor: Cursor | None = None) -> list[LogF
     return found
 
 
-def _count(counts: LogCounts, stream: Stream, names: Names, leave: bool) -> None:
-    log: LogFormat = SLIM
+def _count(
+    counts: LogCounts, blocks: Iterator[Block], names: Names, reader: LineReader, formats: Sequence[LogFormat]
+) -> None:
+    scanner = None
     waiting: list[Rows] = []
-    for number, block in enumerate(stream.blocks(leave)):
-        log = log if number else format_of(block)
-        rows, singles = rows_of(block, log, fields_of, names)
-        _note(counts, singles, log)
+    for block in blocks:
+        scanner = scanner or scanner_of(block, formats)
+        rows, singles = rows_of(block, scanner, reader, names)
+        _note(counts, singles, scanner.log if scanner else None)
+        if singles.regular_count < sum(singles.formats.values()) / 2:
+            scanner = None  # another format begins here, perhaps
         waiting.append(rows)
         if sum(len(part.at_ms) for part in waiting) >= TOGETHER_COUNT:
             _add(counts, waiting, names)
             waiting = []
     if waiting:
         _add(counts, waiting, names)
+    counts.met += Counter({address.decode("ascii", "backslashreplace"): count for address, count in names.met.items()})
+    names.met.clear()
 
 
 def _add(counts: LogCounts, rows: list[Rows], names: Names) -> None:
@@ -87,13 +98,14 @@ def _add(counts: LogCounts, rows: list[Rows], names: Names) -> None:
         getattr(counts, table).add(group, values, how_often)
 
 
-def _note(counts: LogCounts, singles: Singles, log: LogFormat) -> None:
-    if singles.regular_count:
+def _note(counts: LogCounts, singles: Singles, log: LogFormat | None) -> None:
+    if log and singles.regular_count:
         singles.formats[log.name] += singles.regular_count
-        singles.missing |= set(LOG_FIELDS) - log.names
+        singles.missing |= COUNTED - log.names
     for name, count in singles.formats.items():
         counts.formats[name] = counts.formats.get(name, 0) + count
     counts.missing |= singles.missing
+    counts.notes += singles.notes
     counts.unparsed_count += len(singles.unparsed)
     counts.lines_count += singles.formats.total() + len(singles.unparsed)
     counts.remember(line[:SHOWN_BYTES].decode("ascii", "backslashreplace") for line in singles.unparsed)

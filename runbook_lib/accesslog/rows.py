@@ -16,7 +16,7 @@ TIMES = ("upstream_connect_time", "upstream_header_time", "upstream_response_tim
 
 @dataclass
 class Rows:
-    """Columns of int64; times in whole milliseconds, NOTHING where the log has `-`.
+    """Columns of int64; times in whole milliseconds, NOTHING where the log has `-`, ABSENT where it has no such field.
 
     A request: at_ms since 1970 (when it ended), target (the intended gateway), served (who was asked
     last), revision and pid, status, request_ms. An attempt: its request's at_ms, revision and pid,
@@ -54,4 +54,6 @@ class Singles:
     regular_count: int = 0
     formats: Counter[str] = field(default_factory=Counter)
     missing: set[str] = field(default_factory=set)
+    notes: Counter[str] = field(default_factory=Counter)
+    """What was not read of these lines, and why."""
     unparsed: list[bytes] = field(default_factory=list)

@@ -1,8 +1,7 @@
-"""The judge's tables from any access log, offline: plain or gz, ours, JSON or combined."""
+"""The judge's tables from any access log, offline, and what could not be judged of it and why."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -11,15 +10,28 @@ from typing import Any
 
 import pandas as pd
 
-from runbook_lib import accesslog
 from runbook_lib.accesslog.counts import LogCounts
-from runbook_lib.analysis.partitions import read_partitions
-from runbook_lib.errors import EvidenceError
-from runbook_lib.judging.judge import judge_windows
+from runbook_lib.accesslog.detection import Hints
+from runbook_lib.accesslog.reader import NO_HINTS
+from runbook_lib.analysis.named_log import read_log
+from runbook_lib.judging.judge import judge_log, judge_windows
 from runbook_lib.plan.thresholds import Thresholds
-from runbook_lib.verdict import Verdict
+from runbook_lib.verdict import Answer, Check, Hop, Verdict
 
 UPSTREAMS = {"127.0.0.1:18789": "primary", "127.0.0.1:18890": "canary"}  # the article's ports
+JUDGED = {
+    "requests, and the 5xx that clients saw": ("status",),
+    "request p95": ("request_time",),
+    "5xx of each gateway": ("upstream_addr", "upstream_status"),
+    "connect p95 and failed connects": ("upstream_addr", "upstream_connect_time"),
+    "header p95": ("upstream_addr", "upstream_header_time"),
+    "response p95": ("upstream_addr", "upstream_response_time"),
+    "whom a request was meant for, and who took over": ("upstream_addr", "openclaw_target"),
+    "before and after a reload": ("openclaw_revision",),
+    "each nginx worker": ("pid",),
+}
+"""What can be said of a log, and the fields that it takes."""
+LISTED_COUNT = 10
 
 
 @dataclass(frozen=True)
@@ -36,16 +48,37 @@ class Analysis:
         return pd.DataFrame(rows, columns=["format", "lines_count"])
 
     @property
+    def judged(self) -> pd.DataFrame:
+        """What could be judged and what not: what, judged (yes or no), why_not."""
+        rows = []
+        for what, needed in JUDGED.items():
+            absent = [f"${field}" for field in needed if field in self.counts.missing]
+            why_not = f"not in every line: {', '.join(absent)}" if absent else ""
+            why_not = why_not if self.counts.formats else "no line could be read"
+            rows.append((what, "no" if why_not else "yes", why_not))
+        return pd.DataFrame(rows, columns=["what", "judged", "why_not"])
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know besides: what was not read, and addresses that nobody named."""
+        found = [f"{count} lines: {note}" for note, count in sorted(self.counts.notes.items())]
+        if self.counts.samples:
+            found.append(f"a line that could not be parsed: {self.counts.samples[0]}")
+        return found + ([_unnamed(self.counts)] if self.counts.met else [])
+
+    @property
     def totals(self) -> pd.DataFrame:
-        """One row a gateway: requests, share, 5xx attempts with their interval, failed connects, taken over."""
-        columns = ["gateway", "requests_count", "share_ratio", "attempts_count", "attempts_5xx_count", "error_ratio"]
-        columns += [
-            "error_low_ratio",
-            "error_high_ratio",
-            "failed_connects_count",
-            "taken_over_count",
-            "in_flight_count",
+        """One row a gateway: requests, share, 5xx that clients saw, 5xx attempts with their interval, and so on."""
+        columns = [
+            "gateway",
+            "requests_count",
+            "share_ratio",
+            "answers_5xx_count",
+            "attempts_count",
+            "attempts_5xx_count",
         ]
+        columns += ["error_ratio", "error_low_ratio", "error_high_ratio"]
+        columns += ["failed_connects_count", "taken_over_count", "in_flight_count"]
         return self.counts.totals(windows=False)[columns]
 
     @property
@@ -59,6 +92,9 @@ class Analysis:
             "checks": self.verdict.table().to_dict("records"),
             "lines": self.lines.to_dict("records"),
             "missing": sorted(self.counts.missing),
+            "judged": self.judged.to_dict("records"),
+            "notes": self.notes,
+            "upstreams_not_named": dict(self.counts.met.most_common()),
             "totals": self.totals.to_dict("records"),
             "quantiles": self.quantiles.to_dict("records"),
         }
@@ -70,20 +106,30 @@ def analyse(
     thresholds: Thresholds | None = None,
     window_s: int = 900,
     executor: Executor | None = None,
+    hints: Hints = NO_HINTS,
 ) -> Analysis:
     """Read one log (its rotated files in any order) and judge it; with an executor, in partitions that it reads.
 
-    Raises EvidenceError where a file cannot be read.
+    Without `upstreams` the article's ports are the gateways; a log with other addresses is then not judged, for whether
+    they are the gateways is not known. Raises EvidenceError where a file cannot be read.
     """
-    upstreams = upstreams or UPSTREAMS
-    try:
-        if executor:
-            counts = read_partitions(executor, paths, upstreams, window_s)
-        else:
-            counts = accesslog.read(list(paths), upstreams=upstreams, window_s=window_s, growing=False)
-    except OSError as error:
-        named = error.filename or ", ".join(map(str, paths))
-        raise EvidenceError(f"{named}: {error.strerror or error}; nothing was judged") from None
-    except (EOFError, zlib.error) as error:
-        raise EvidenceError(f"{', '.join(map(str, paths))}: cut or damaged: {error}; nothing was judged") from None
-    return Analysis(counts, judge_windows(counts, thresholds or Thresholds()))
+    thresholds = thresholds or Thresholds()
+    counts = read_log(paths, upstreams or UPSTREAMS, window_s, hints, executor)
+    if counts.met and not upstreams:
+        return Analysis(counts, Verdict.of([judge_log(counts, thresholds), _judge_addresses(counts)]))
+    return Analysis(counts, judge_windows(counts, thresholds))
+
+
+def _judge_addresses(counts: LogCounts) -> Check:
+    met = counts.met.total()
+    remedy = "name the gateways with --region, or with --upstream ADDRESS=primary and --upstream ADDRESS=canary"
+    return Check(
+        "upstreams", Answer.INCONCLUSIVE, f"upstreams: {_unnamed(counts)}", Hop.RUNBOOK, met, 0, "", met, remedy
+    )
+
+
+def _unnamed(counts: LogCounts) -> str:
+    listed = ", ".join(f"{address} ({count})" for address, count in counts.met.most_common(LISTED_COUNT))
+    more = f" and {len(counts.met) - LISTED_COUNT} more" if len(counts.met) > LISTED_COUNT else ""
+    example = counts.met.most_common(1)[0][0]
+    return f"nobody named these addresses: {listed}{more}; --upstream {example}=primary says that it is a gateway's"

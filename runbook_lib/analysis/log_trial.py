@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from runbook_lib import accesslog
 from runbook_lib.accesslog.counts import LogCounts
+from runbook_lib.accesslog.detection import Hints
+from runbook_lib.accesslog.reader import NO_HINTS
 from runbook_lib.analysis.injections import INJECTIONS, Injection
+from runbook_lib.analysis.named_log import read_log
 from runbook_lib.analysis.split_log import Dealt
 from runbook_lib.analysis.trial_gates import Stage, action
 from runbook_lib.errors import EvidenceError
@@ -63,7 +65,7 @@ class Replay:
         }
 
 
-def rehearse(plan: Plan, logs: Sequence[Path], seed: int = 1) -> Replay:
+def rehearse(plan: Plan, logs: Sequence[Path], seed: int = 1, hints: Hints = NO_HINTS) -> Replay:
     """Deal the log's own traffic by the plan's slice, and put it before the gates: healthy, and with each fault.
 
     The same files, plan and seed give the same answer. Raises EvidenceError where a file cannot be read, where no
@@ -71,10 +73,7 @@ def rehearse(plan: Plan, logs: Sequence[Path], seed: int = 1) -> Replay:
     """
     window_s = int(plan.observation.window_s)
     look_s = next(s for s in range(max(1, window_s // LOOKS_IN_WINDOW), 0, -1) if window_s % s == 0)
-    try:
-        log = accesslog.read(list(logs), upstreams=plan.upstreams, window_s=look_s, growing=False)
-    except OSError as error:
-        raise EvidenceError(f"{error.filename}: {error.strerror or error}; nothing was rehearsed") from None
+    log = read_log(logs, plan.upstreams, look_s, hints, undone="nothing was rehearsed")
     rows: list[tuple[object, ...]] = []
     caught: dict[str, list[Caught]] = {fault.name: [] for fault in INJECTIONS}
     looks_count = observations_count = hours = 0.0

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from runbook_lib import accesslog
-from runbook_lib.accesslog import LogCounts
+from runbook_lib.accesslog import Hints, LogCounts, list_files, plan_fetch
+from runbook_lib.accesslog.reader import NO_HINTS
+from runbook_lib.accesslog.stream import Slice, is_packed
 
 COUNT = 64
 
 
 @dataclass(frozen=True)
 class Partition:
-    """Whole lines of one file, from `start` up to `end`; a .gz is one partition."""
+    """Whole lines of one file, from `start` up to `end`; a packed one is one partition."""
 
     path: str
     start: int
@@ -30,33 +33,36 @@ def partitions(paths: Sequence[Path], count: int = COUNT) -> list[Partition]:
 
 
 def read_partitions(
-    executor: Executor, paths: Sequence[Path], upstreams: Mapping[str, str], window_s: int, count: int = COUNT
+    executor: Executor,
+    paths: Sequence[Path],
+    upstreams: Mapping[str, str],
+    window_s: int,
+    count: int = COUNT,
+    hints: Hints = NO_HINTS,
 ) -> LogCounts:
     """Counts of a log that is no longer growing, each partition read by whoever the executor gives it to.
 
     Files are read where they are: their paths are sent, not their lines. Raises OSError.
     """
-    found = [path.resolve() for path in paths]
-    futures = [executor.submit(count_partition, part, dict(upstreams), window_s) for part in partitions(found, count)]
+    found = [
+        Path(fetch.file.path) for fetch in plan_fetch(list_files([path.resolve() for path in paths]), None).fetches
+    ]
+    count_one = partial(count_partition, upstreams=dict(upstreams), window_s=window_s, hints=hints)
     counts = LogCounts(window_s)
-    for future in futures:
+    for future in [executor.submit(count_one, part) for part in partitions(found, count)]:
         counts.merge(LogCounts.from_bytes(future.result()))
     return counts
 
 
-def count_partition(part: Partition, upstreams: Mapping[str, str], window_s: int) -> bytes:
+def count_partition(part: Partition, upstreams: Mapping[str, str], window_s: int, hints: Hints = NO_HINTS) -> bytes:
     """LogCounts.to_bytes of one partition."""
     path = Path(part.path)
-    if path.suffix == ".gz":
-        return accesslog.read([path], upstreams=upstreams, window_s=window_s, growing=False).to_bytes()
-    with path.open("rb") as file:
-        file.seek(part.start)
-        lines = file.read(part.end - part.start)
-    return accesslog.read([lines], upstreams=upstreams, window_s=window_s, growing=False).to_bytes()
+    source = path if is_packed(path) else Slice(path, part.start, part.end)
+    return accesslog.read([source], upstreams=upstreams, window_s=window_s, growing=False, hints=hints).to_bytes()
 
 
 def _cut(path: Path, size: int, a_part: int) -> list[Partition]:
-    if path.suffix == ".gz":
+    if is_packed(path):
         return [Partition(str(path), 0, size)]
     cuts = [0]
     with path.open("rb") as file:

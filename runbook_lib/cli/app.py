@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,7 +37,16 @@ def say(text: str) -> None:
 
 
 def answer(value: Any, as_json: bool, text: Callable[[], str]) -> None:
-    say(json.dumps(value, indent=1, default=str) if as_json else text())
+    say(json.dumps(_finite(value), indent=1, default=str, allow_nan=False) if as_json else text())
+
+
+def _finite(value: Any) -> Any:
+    """The same with null where a number is none: NaN is no JSON."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(*frames: pd.DataFrame) -> str:

@@ -119,9 +119,9 @@ def judge_windows(
 def judge_log(counts: LogCounts, thresholds: Thresholds) -> Check:
     """Whether the log can be judged at all: that it has lines, can be parsed, and has the fields.
 
-    However few the lines are that cannot be parsed: if they could turn the canary's 5xx over the threshold, it is not.
+    However few the lines are that cannot be parsed: errors are often exactly those. If all of them were the canary's
+    errors, at the worst moment, and that could turn its 5xx rule, the log is not judged.
     """
-    errors, tried = counts.total("canary", "attempts_5xx"), counts.total("canary", "attempts")
     lost, lines, share = counts.unparsed_count, counts.lines_count, percent(counts.unparsed_ratio)
     text = f"{lost} of {lines} lines could not be parsed" + (f", {share}" if lines else "")
     absent = sorted(NEEDED & counts.missing)
@@ -136,19 +136,32 @@ def judge_log(counts: LogCounts, thresholds: Thresholds) -> Check:
         formats = " and ".join(sorted(counts.formats))
         answer, reason = Answer.INCONCLUSIVE, f"the {formats} log has no {', '.join(absent)}, so it cannot be judged"
         remedy = "judge the log that the runbook renders (runbook_lib.accesslog.LOG_FORMAT)"
-    elif (
-        is_over(errors + lost, tried + lost, thresholds.error_ratio_pct)
-        and tried
-        and not is_over(errors, tried, thresholds.error_ratio_pct)
-    ):
-        answer = Answer.INCONCLUSIVE
-        reason = f"{text}; if they all were the canary's errors it had {errors + lost} of {tried + lost}, over "
-        reason += f"{thresholds.error_ratio_pct:g} %"
+    elif turned := _turned_by(lost, counts, thresholds):
+        answer, reason = Answer.INCONCLUSIVE, f"{text}; {turned}"
         remedy = f"look at these lines first: {counts.samples[:1]}"
     else:
         answer, reason = Answer.PASS, f"{text}, not over {limit}"
     measured = 100 * counts.unparsed_ratio
     return Check("log", answer, f"log: {reason}", Hop.RUNBOOK, measured, thresholds.unparsed_pct, "%", lines, remedy)
+
+
+def _turned_by(lost: int, counts: LogCounts, thresholds: Thresholds) -> str:
+    """What the canary's 5xx would be if all lost lines were its errors, if that changes a pass; else nothing."""
+    canary = Series.of(counts, ["canary"], "attempts_5xx", "attempts")
+    if not lost or not len(canary.ticks):
+        return ""
+
+    def judged(series: Series) -> Check:
+        return judge_ratio(CANARY_ERRORS, series, Hop.CANARY, thresholds)
+
+    if judged(canary).answer is not Answer.PASS:
+        return ""
+    worst = canary.worst(thresholds.error_window_s)
+    for tick in dict.fromkeys((int(canary.ticks[-1]), int(worst.ticks[-1]))):
+        turned = judged(canary.with_errors(lost, tick))
+        if turned.answer is not Answer.PASS:
+            return f"if they all were the canary's errors: {turned.reason}"
+    return ""
 
 
 def _traffic(canary_count: int, total_count: int, thresholds: Thresholds) -> Check:

@@ -50,6 +50,11 @@ class Series:
         inside = (self.ticks >= first_tick) & (self.ticks <= last_tick)
         return Series(self.ticks[inside], self.events[inside], self.trials[inside], self.tick_s)
 
+    def with_errors(self, count: int, tick: int) -> Series:
+        """As if there had been so many more trials in one tick, and all of them events."""
+        more = np.where(self.ticks == tick, count, 0)
+        return Series(self.ticks, self.events + more, self.trials + more, self.tick_s)
+
     def last(self, seconds: int) -> Series:
         """The last `seconds` that the log has, rounded up to whole ticks."""
         if not len(self.ticks):

@@ -14,6 +14,7 @@ import pandas as pd
 from runbook_lib import accesslog
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.cursor import Cursor, LogFile, head_bytes_wanted, plan_fetch
+from runbook_lib.accesslog.stream import unpacked
 from runbook_lib.clock import wait_until
 from runbook_lib.mac.mac import Mac
 from runbook_lib.onmac import script
@@ -125,8 +126,9 @@ def _fetch(mac: Mac, run: Run, path: str, kind: str) -> None:
             "lost_lines", f"{path} was rotated away before it was read", offset=cursor and cursor.offset
         )
     for fetch in plan.fetches:
-        content = mac.host.read(fetch.file.path) if fetch.file.is_gz else mac.host.read(fetch.file.path, fetch.start)
-        content = gzip.decompress(content)[fetch.start :] if fetch.file.is_gz else content
+        is_packed = fetch.file.is_packed
+        content = mac.host.read(fetch.file.path, 0 if is_packed else fetch.start)
+        content = unpacked(content, fetch.file.path)[fetch.start :] if is_packed else content
         whole = content[: content.rfind(b"\n") + 1]
         if not whole:
             continue

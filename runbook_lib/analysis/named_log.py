@@ -1,0 +1,84 @@
+"""A log that somebody named, read whole: its formats, on all cores where it is long, and what stops it said."""
+
+from __future__ import annotations
+
+import lzma
+import multiprocessing
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from pathlib import Path
+
+from runbook_lib import accesslog
+from runbook_lib.accesslog import Hints, LogCounts
+from runbook_lib.accesslog.formats import LogFormat, declared
+from runbook_lib.accesslog.names import GATEWAYS
+from runbook_lib.accesslog.reader import NO_HINTS
+from runbook_lib.analysis.partitions import read_partitions
+from runbook_lib.errors import EvidenceError, PlanError
+
+LONG_BYTES = 100_000_000
+"""From here on a second process pays: it takes a third of a second to begin."""
+UNITS = ("s", "ms", "us", "ns")
+
+
+def hints_of(log_format: str | None, unit: str | None) -> Hints:
+    """`log_format` is the format itself, or a file that declares some: nginx.conf, or what `nginx -T` printed.
+
+    Raises PlanError with all mistakes.
+    """
+    mistakes, formats = [], list[LogFormat]()
+    if unit not in (None, *UNITS):
+        mistakes.append(f"--unit {unit}: it is one of {', '.join(UNITS)}")
+    try:
+        if log_format is not None:
+            is_file = "$" not in log_format
+            formats = declared(Path(log_format).read_text("utf-8", "replace") if is_file else log_format)
+    except OSError as error:
+        mistakes.append(f"--format {log_format}: {error.strerror}, and without a $ in it it is no log_format")
+    except ValueError as error:
+        mistakes.append(f"--format {log_format}: {error}")
+    if mistakes:
+        raise PlanError("the log", mistakes)
+    return Hints(tuple(formats), unit)
+
+
+def named_upstreams(options: Sequence[str]) -> dict[str, str]:
+    """{ADDRESS: gateway} of some ADDRESS=primary and ADDRESS=canary. Raises PlanError with all mistakes."""
+    pairs = [option.rpartition("=") for option in options]
+    wrong = [
+        f"--upstream {''.join(p)}: it is ADDRESS=primary or ADDRESS=canary"
+        for p in pairs
+        if not p[0] or p[2] not in GATEWAYS[:2]
+    ]
+    if wrong:
+        raise PlanError("the log", wrong)
+    return {address: gateway for address, _, gateway in pairs}
+
+
+def read_log(
+    paths: Sequence[Path],
+    upstreams: Mapping[str, str],
+    window_s: int,
+    hints: Hints = NO_HINTS,
+    executor: Executor | None = None,
+    undone: str = "nothing was judged",
+) -> LogCounts:
+    """The counts of one log: its rotated files in any order; with an executor, in partitions that it reads.
+
+    EvidenceError says which file cannot be read and why, and what was left `undone`.
+    """
+    try:
+        if executor:
+            return read_partitions(executor, paths, upstreams, window_s, hints=hints)
+        cores = os.cpu_count() or 1
+        if cores > 1 and sum(path.stat().st_size for path in paths) > LONG_BYTES:
+            with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as processes:
+                return read_partitions(processes, paths, upstreams, window_s, 4 * cores, hints)
+        return accesslog.read(list(paths), upstreams=upstreams, window_s=window_s, growing=False, hints=hints)
+    except OSError as error:
+        named = error.filename or ", ".join(map(str, paths))
+        raise EvidenceError(f"{named}: {error.strerror or error}; {undone}") from None
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
+        raise EvidenceError(f"{', '.join(map(str, paths))}: cut or damaged: {error}; {undone}") from None

@@ -1,0 +1,291 @@
+"""Logs as people have them: what each says is read, what it does not say is named, and no line is skipped unsaid."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.accesslog import LogCounts, read
+from runbook_lib.analysis.analyse import analyse
+from runbook_lib.analysis.log_trial import rehearse
+from runbook_lib.analysis.named_log import hints_of
+from runbook_lib.errors import EvidenceError, PlanError
+from runbook_lib.plan import reading
+from runbook_lib.verdict import Answer
+
+UPSTREAMS = {"127.0.0.1:18789": "primary", "127.0.0.1:18890": "canary"}
+A, B = "127.0.0.1:18789", "127.0.0.1:18890"
+AT, LOCAL = "2026-03-01T10:00:{:02d}+00:00", "01/Mar/2026:10:00:{:02d} +0000"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Lines of one kind, and what they say: requests and 5xx by gateway, and p95 by gateway and metric."""
+
+    lines: list[str]
+    answers_5xx: int
+    attempts: dict[str, int] = field(default_factory=dict)
+    p95_ms: dict[tuple[str, str], int] = field(default_factory=dict)
+    format: str = "json"
+
+
+def each(line: str, bad: int = 500, count: int = 60) -> list[str]:
+    """The line at `count` seconds, with a `bad` status every twentieth time."""
+    made = []
+    for number in range(count):
+        status = str(bad if number % 20 == 0 else 200)
+        found = line.replace("<status>", status).replace("<s>", f"{number:02d}")
+        made.append(found.replace("<at>", AT.format(number)).replace("<local>", LOCAL.format(number)))
+    return made
+
+
+def inside(around: str, line: str) -> list[str]:
+    """The same lines in an envelope."""
+    return [around.replace("<line>", made) for made in each(line)]
+
+
+HEAD = '192.0.2.1 - - [<local>] "GET /a HTTP/1.1" <status> 12 "-" "probe (x; y)"'
+QUOTED = (
+    HEAD + ' "198.51.100.1, 203.0.113.9" rt=0.0<s> uct="0.001" uht="0.0<s>" urt="0.0<s>" ua="' + A + '" us="<status>"'
+)
+PLAIN = HEAD + f" rt=0.0<s> uct=0.001 uht=0.0<s> urt=0.0<s> ua={A} us=<status>"
+NGINX = '{"time_iso8601":"<at>","request":"GET /a HTTP/1.1","status":<status>,"request_time":"0.0<s>"'
+AGENT = '{"time":"<at>","uri":"/a","status":<status>,"ua":"Mozilla/5.0 (X11; Linux x86_64)","request_time":"0.0<s>"'
+CADDY = (
+    '{"level":"info","ts":17723592<s>.5241024,"logger":"http.log.access.log0","msg":"handled request","request":{'
+    '"method":"GET","uri":"/a","headers":{"User-Agent":["probe"]}},"bytes_read":0,"duration":0.0<s>345,"size":12,"status":<status>}'
+)
+TRAEFIK = (
+    '{"ClientAddr":"192.0.2.1:39490","DownstreamStatus":<status>,"Duration":<s>215563,"OriginDuration":<s>204708,'
+    f'"OriginStatus":<status>,"RequestMethod":"GET","ServiceAddr":"{A}","StartUTC":"2026-03-01T10:00:<s>.000000001Z",'
+    '"time":"<at>"}'
+)
+LTSV = "time:<local>\thost:192.0.2.1\treq:GET /a HTTP/1.1\tstatus:<status>\tua:probe\treqtime:0.0<s>\tapptime:0.0<s>"
+ALL = {("primary", "request"): 56, ("primary", "header"): 56, ("primary", "response"): 56, ("primary", "connect"): 1}
+TIMED = (3, {"primary": 60}, ALL, "combined")
+SEEN = {("none", "request"): 56}
+FAILOVER = (
+    f'{{"msec":"17723592<s>.000","status":"200","request_time":"0.030","upstream_addr":"{B}, {A}",'
+    '"upstream_status":"502, 200","upstream_connect_time":"-, 0.001","upstream_header_time":"-, 0.020",'
+    '"upstream_response_time":"0.000, 0.020"}'
+)
+KINDS = {
+    "combined with named times, quoted": Kind(each(QUOTED), *TIMED),
+    "combined with named times, bare": Kind(each(PLAIN), *TIMED),
+    "Caddy": Kind(each(CADDY), 3, {}, SEEN),
+    "Traefik": Kind(each(TRAEFIK), 3, {"primary": 60}, {("primary", "request"): 56, ("primary", "response"): 56}),
+    "nested": Kind(each(NGINX + ',"geo":{"country":"XX"}}'), 3, {}, SEEN),
+    "a quote in a value": Kind(each(NGINX + r',"http_user_agent":"probe \"x\""}'), 3, {}, SEEN),
+    "short keys": Kind(each('{"ts":"<at>","uri":"/a","status":<status>,"rt":"0.0<s>","urt":"0.011"}'), 3, {}, SEEN),
+    "ua is the user agent": Kind(each(AGENT + ',"upstream_response_time":"0.010"}'), 3, {}, SEEN),
+    "ua is the user agent, no times of upstreams": Kind(each(AGENT + "}"), 3, {}, SEEN),
+    "a time in brackets": Kind(each(NGINX.replace("<at>", "[<local>]") + "}"), 3, {}, SEEN),
+    "microseconds since 1970": Kind(
+        each('{"ts":17723592<s>.000413,"status":<status>,"request_time":"0.0<s>"}'), 3, {}, SEEN
+    ),
+    "5xx and no upstream": Kind(each(NGINX + "}"), 3, {}, SEEN),
+    "an attempt that failed": Kind(each(FAILOVER), 0, {"canary": 60, "primary": 60}, {("primary", "header"): 20}),
+    "a quote in the request": Kind(each(HEAD.replace("/a", r"/a?x=\"y\"")), 3, {}, {}, "combined"),
+    "forwarded for first": Kind(each('"198.51.100.1, 203.0.113.9" ' + HEAD), 3, {}, {}, "combined"),
+    "an ISO time": Kind(each(HEAD.replace("<local>", "<at>") + " 0.012"), 3, {}, {}, "combined"),
+    "a tab and more": Kind(each(HEAD + f"\t0.010\t{A}"), 3, {}, {}, "combined"),
+    "LTSV": Kind(each(LTSV), 3, {}, SEEN, "ltsv"),
+    "docker": Kind([json.dumps({"log": f"{line}\n", "stream": "stdout"}) for line in each(QUOTED)], *TIMED),
+    "docker and JSON": Kind([json.dumps({"log": line, "stream": "stdout"}) for line in each(NGINX + "}")], 3, {}, SEEN),
+    "containerd": Kind(inside("2026-03-01T10:00:01.5Z stdout F <line>", QUOTED), *TIMED),
+    "containerd and JSON": Kind(inside("2026-03-01T10:00:01.5Z stdout F <line>}", NGINX), 3, {}, SEEN),
+    "syslog": Kind(inside("<190>Mar  1 10:00:01 mac nginx: <line>", QUOTED), *TIMED),
+    "syslog, RFC 5424": Kind(inside("<190>1 2026-03-01T10:00:01Z mac nginx 12 - - <line>}", NGINX), 3, {}, SEEN),
+    "compose": Kind(inside("proxy-1  | <line>", PLAIN), *TIMED),
+}  # fmt: skip
+
+
+def seen(counts: LogCounts) -> tuple[int, dict[str, int], dict[tuple[str, str], int]]:
+    totals, quantiles = counts.totals(windows=False), counts.quantiles(windows=False)
+    attempts = {row.gateway: row.attempts_count for row in totals.itertuples() if row.attempts_count}
+    return (
+        int(totals["answers_5xx_count"].sum()),
+        attempts,
+        {(r.gateway, r.metric): r.p95_ms for r in quantiles.itertuples()},
+    )
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_log_is_read(name: str) -> None:
+    kind = KINDS[name]
+    counts = read(("\n".join(kind.lines) + "\n").encode(), upstreams=UPSTREAMS, window_s=900)
+    assert (counts.formats, counts.unparsed_count) == ({kind.format: 60}, 0), counts.samples
+    answers_5xx, attempts, p95_ms = seen(counts)
+    assert (answers_5xx, attempts) == (kind.answers_5xx, kind.attempts) and kind.p95_ms.items() <= p95_ms.items()
+    one_by_one = LogCounts(900)
+    for line in kind.lines:
+        one_by_one.merge(read(f"{line}\n".encode(), upstreams=UPSTREAMS, window_s=900))
+    assert one_by_one.to_bytes() == counts.to_bytes()
+
+
+def test_a_log_without_times_has_no_line_that_can_be_read(tmp_path: Path) -> None:
+    found = analyse([put(tmp_path / "log", '{"level":"info","message":"started"}\n')])
+    assert (found.counts.unparsed_count, found.verdict.answer) == (1, Answer.INCONCLUSIVE)
+    assert "started" in found.notes[0]
+
+
+def put(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def judged(path: Path, *words: str) -> tuple[int, dict[str, object]]:
+    command = [str(Path(sys.executable).parent / "rollout"), "analyse", str(path), "--json", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout, done.stderr
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return done.returncode, json.loads(done.stdout, parse_constant=refuse)
+
+
+def test_a_unit_is_asked_for_and_never_guessed(tmp_path: Path) -> None:
+    lines = each('{"@timestamp":"<at>","method":"GET","status":<status>,"duration":1<s>.25}')
+    log = put(tmp_path / "log", "\n".join(lines) + "\n")
+    asked = analyse([log])
+    assert not len(asked.quantiles) and any("--unit" in note and note.startswith("60 lines") for note in asked.notes)
+    assert "request_time" in asked.counts.missing
+    for unit, p95_ms in (("ms", 156), ("us", 0), ("s", 156_250)):
+        assert seen(analyse([log], hints=hints_of(None, unit)).counts)[2] == {("none", "request"): p95_ms}
+    for other in ('"duration_ms":1', '"durationMs":1', '"latency_us":1000'):
+        named = [line.replace('"duration":1', other) for line in lines]
+        told = seen(analyse([put(tmp_path / "named", "\n".join(named) + "\n")]).counts)[2]
+        assert told == {("none", "request"): 156 if "ms" in other.lower() else 100}
+    told_by_value = [line.replace('"duration":1', '"duration":"1').replace(".25}", '.25ms"}') for line in lines]
+    assert seen(analyse([put(tmp_path / "told", "\n".join(told_by_value) + "\n")]).counts)[2] == {
+        ("none", "request"): 156
+    }
+
+
+def test_addresses_that_nobody_named_are_listed_with_how_to_name_them(tmp_path: Path) -> None:
+    line = FAILOVER.replace(A, "10.0.0.5:8080").replace(B, "10.0.0.6:8080")
+    log = put(tmp_path / "log", "\n".join(each(line)) + "\n")
+    code, told = judged(log)
+    assert (code, told["upstreams_not_named"]) == (3, {"10.0.0.5:8080": 60, "10.0.0.6:8080": 60})
+    assert "--upstream 10.0.0.6:8080=primary" in str(told["notes"])
+    assert [check["name"] for check in told["checks"]] == ["log", "upstreams"]  # type: ignore[attr-defined]
+    _, told = judged(log, "--upstream", "10.0.0.5:8080=primary", "--upstream", "10.0.0.6:8080=canary")
+    by_gateway = {row["gateway"]: row["attempts_count"] for row in told["totals"]}  # type: ignore[attr-defined]
+    assert by_gateway == {"primary": 60, "canary": 60} and not told["upstreams_not_named"]
+
+
+def test_what_was_judged_and_what_not_is_said(tmp_path: Path) -> None:
+    code, told = judged(put(tmp_path / "log", "\n".join(each(NGINX + "}")) + "\n"))
+    judged_of = {row["what"]: row["judged"] for row in told["judged"]}  # type: ignore[attr-defined]
+    assert (code, judged_of["request p95"], judged_of["header p95"]) == (3, "yes", "no")
+    assert {row["gateway"]: row["answers_5xx_count"] for row in told["totals"]}["none"] == 3  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("same", ["localhost:18890", "[::1]:18890", "127.0.0.1:18890"])
+def test_the_same_port_of_this_machine_is_the_same_gateway(same: str) -> None:
+    for line in (FAILOVER.replace(B, same), QUOTED.replace(A, same)):
+        counts = read(("\n".join(each(line)) + "\n").encode(), upstreams=UPSTREAMS, window_s=900)
+        assert counts.total("canary", "attempts") == 60 and not counts.met
+
+
+MARK = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("name", ["combined with named times, quoted", "5xx and no upstream", "LTSV", "docker"])
+def test_marks_blank_lines_and_a_last_line_without_its_end_lose_nothing(name: str) -> None:
+    lines = [line.encode() for line in KINDS[name].lines]
+    how = {"upstreams": UPSTREAMS, "window_s": 900, "growing": False}
+    wanted = read(b"\n".join(lines) + b"\n", **how).to_bytes()
+    for content in (
+        MARK + b"\n".join(lines) + b"\n",
+        b"\n".join(lines),
+        b"\n\n".join(lines) + b"\n\n\n",
+        b"\r\n".join(lines) + b"\r\n",
+        MARK + b"\r\n\r\n".join(lines),
+    ):
+        assert read(content, **how).to_bytes() == wanted
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress], ids=["gz", "bz2", "xz"])
+def test_packed_logs_are_read_whatever_their_name(pack: object, tmp_path: Path) -> None:
+    assert callable(pack)
+    content = ("\n".join(each(QUOTED)) + "\n").encode()
+    for name in ("access.log.0.gz", "access.log.0.bz2", "access.log.3"):
+        found = analyse([put(tmp_path / name, pack(content))])
+        assert (found.counts.lines_count, found.counts.unparsed_count) == (60, 0)
+    with pytest.raises(EvidenceError, match=r"access\.log\.3: cut or damaged.*nothing was judged"):
+        analyse([put(tmp_path / "access.log.3", pack(content)[:-20])])
+
+
+@pytest.mark.parametrize("head", [b"\x28\xb5\x2f\xfd", b"\x1f\x9d\x90", b"PK\3\4", b"\x04\x22\x4d\x18", b"\xff\xfe1\0"])
+def test_what_is_not_read_is_named(head: bytes, tmp_path: Path) -> None:
+    with pytest.raises(EvidenceError, match=r"access\.log\.0: not read, this is .*nothing was judged"):
+        analyse([put(tmp_path / "access.log.0", head + b"rest" * 9)])
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("2026/03/01 10:00:00 [error] 12#12: *3 connect() failed", "nginx's error log"),
+        ("#Fields: date time cs-method", "W3C (IIS)"),
+        (
+            "Mar  1 10:00:01 mac haproxy[12]: 192.0.2.1:4711 [01/Mar/2026:10:00:00.000] front back/s 0/0/0/1/1 200",
+            "HAProxy",
+        ),
+    ],
+)
+def test_lines_of_other_formats_are_counted_and_named(line: str, name: str, tmp_path: Path) -> None:
+    found = analyse([put(tmp_path / "log", f"{line}\n" * 2 + "\n".join(each(QUOTED)) + "\n")])
+    assert found.counts.unparsed_count == 2 and f"2 lines: {name}: not read" in found.notes
+
+
+def test_a_cut_file_is_the_same_sentence_for_analyse_and_rehearse(tmp_path: Path) -> None:
+    log = put(tmp_path / "cut.log.gz", gzip.compress("\n".join(each(QUOTED)).encode())[:-30])
+    with pytest.raises(EvidenceError, match=r"cut\.log\.gz: cut or damaged: .*; nothing was judged"):
+        analyse([log])
+    with pytest.raises(EvidenceError, match=r"cut\.log\.gz: cut or damaged: .*; nothing was rehearsed"):
+        rehearse(reading.load("hk"), [log])
+
+
+OWN = '$remote_addr|$msec|$status|$upstream_addr|$upstream_status|$request_time|"$http_user_agent"'
+OWN_LINE = f'192.0.2.1|17723592<s>.000|<status>|{A}|<status>|0.0<s>|"probe"'
+
+
+@pytest.mark.parametrize("how", ["text", "nginx.conf", "nginx -T"])
+def test_a_format_of_ones_own_is_told_as_text_or_by_the_configuration(how: str, tmp_path: Path) -> None:
+    log = put(tmp_path / "log", "\n".join(each(OWN_LINE)) + "\n")
+    assert analyse([log]).counts.unparsed_count == 60
+    conf = f"http {{\n  log_format short '$status';\n  # log_format own 'old';\n  log_format own '{OWN}';\n}}\n"
+    dump = f"# configuration file /etc/nginx/nginx.conf:\n{conf}"
+    told = {
+        "text": OWN,
+        "nginx.conf": str(put(tmp_path / "nginx.conf", conf)),
+        "nginx -T": str(put(tmp_path / "T", dump)),
+    }
+    code, found = judged(log, "--format", told[how])
+    assert (code, found["lines"][-1]["lines_count"]) == (3, 0), found["notes"]  # type: ignore[index]
+    p95 = {(row["gateway"], row["metric"]): row["p95_ms"] for row in found["quantiles"]}  # type: ignore[attr-defined]
+    assert p95["primary", "request"] == 56
+
+
+@pytest.mark.parametrize(
+    ("log_format", "unit", "mistakes"),
+    [
+        ("$remote_addr $request_time", "hours", [r"no \$msec.* and no \$status", "--unit hours"]),
+        ("/no/such/nginx.conf", None, ["no log_format"]),
+    ],
+)
+def test_wrong_hints_are_wrong_input(log_format: str, unit: str | None, mistakes: list[str]) -> None:
+    with pytest.raises(PlanError) as wrong:
+        hints_of(log_format, unit)
+    for mistake in mistakes:
+        wrong.match(mistake)
