@@ -19,6 +19,7 @@ from runbook_lib.accesslog.fields import (
     read_ms,
     read_name,
     read_names,
+    read_status,
 )
 from runbook_lib.accesslog.lines import LineReader, rows_of_lines
 from runbook_lib.accesslog.names import LEARNED_COUNT, NONE, OTHER, TARGETS, Names
@@ -50,21 +51,16 @@ def _regular(block: Block, columns: Mapping[str, Span], names: Names) -> tuple[R
     """The rows of the regular lines with at most one attempt, and which lines must be read one by one."""
     at_ms = read_times(block, columns["msec"])
     count = len(at_ms)
-    nothing, absent = np.full(count, NOTHING), np.full(count, ABSENT)
-
-    def ints(name: str) -> Ints:
-        return read_int(block, columns[name]) if name in columns else nothing
+    absent = np.full(count, ABSENT)
 
     def statuses(name: str) -> Ints:
-        value = ints(name) if name in columns else absent
-        if name in columns:
-            value[(value >= 0) & (columns[name][1] - columns[name][0] != 3)] = ODD
-        return value
+        return read_status(block, columns[name]) if name in columns else absent
 
     def times(name: str) -> Ints:
         return read_ms(block, columns[name]) if name in columns else absent
 
-    status, request_ms, pid = statuses("status"), times("request_time"), ints("pid")
+    status, request_ms = statuses("status"), times("request_time")
+    pid = read_int(block, columns["pid"]) if "pid" in columns else np.full(count, NOTHING)
     address, gateway, group, alone, unknown = _addresses(block, columns, names, count)
     a_status, (connect_ms, header_ms, response_ms) = statuses("upstream_status"), map(times, TIMES)
     if "openclaw_revision" in columns:

@@ -83,24 +83,40 @@ def _tail(block: Block, span: Span) -> tuple[Words, Ints]:
     return (block.words[end - 8] & LAST_BYTES[length]) | _ZEROS[length], length
 
 
+def _or_dash(block: Block, span: Span, value: Ints, ok: Mask) -> Ints:
+    """The values that are ok; NOTHING for `-`, ODD for anything else."""
+    bad = np.flatnonzero(~ok)
+    if len(bad):
+        start, end = span[0][bad], span[1][bad]
+        value[bad] = np.where((end - start == 1) & (block.text[start] == 45), NOTHING, ODD)
+    return value
+
+
 def read_int(block: Block, span: Span) -> Ints:
     """Whole numbers of one to eight digits; NOTHING for `-`, ODD for anything else."""
     words, _ = _tail(block, span)
     value, ok = digits(words)
     length = span[1] - span[0]
-    dash = (length == 1) & (block.text[span[0]] == 45)
-    return np.where(ok & (length >= 1) & (length <= 8), value, np.where(dash, NOTHING, ODD))
+    return _or_dash(block, span, value, ok & (length >= 1) & (length <= 8))
+
+
+def read_status(block: Block, span: Span) -> Ints:
+    """Three digits; NOTHING for `-`, ODD for anything else."""
+    words = block.words[span[0]] & FIRST_BYTES[3]
+    high, digit = np.uint64(0xF0F0F0), [(words >> _U[8 * n]) & _U[15] for n in range(3)]
+    ok = ((words & high) | (((words + np.uint64(0x060606)) & high) >> _U[4])) == np.uint64(0x333333)
+    value = (digit[0] * np.uint64(100) + digit[1] * _U[10] + digit[2]).astype(np.int64)
+    return _or_dash(block, span, value, ok & (span[1] - span[0] == 3))
 
 
 def read_ms(block: Block, span: Span) -> Ints:
     """Seconds with three decimals, as whole milliseconds; NOTHING for `-`, ODD for anything else."""
     words, _ = _tail(block, span)
-    point = ((words >> _U[32]) & np.uint64(0xFF)) == np.uint64(46)
+    point = (words & np.uint64(0xFF00000000)) == np.uint64(46 << 32)
     seconds = (words & np.uint64(0xFFFFFFFF)) << _U[8]
     value, ok = digits(seconds | (words & np.uint64(0xFFFFFF0000000000)) | _U[48])
     length = span[1] - span[0]
-    dash = (length == 1) & (block.text[span[0]] == 45)
-    return np.where(ok & point & (length >= 5) & (length <= 8), value, np.where(dash, NOTHING, ODD))
+    return _or_dash(block, span, value, ok & point & (length >= 5) & (length <= 8))
 
 
 def read_epoch_ms(block: Block, span: Span) -> Ints:

@@ -120,6 +120,7 @@ def fields_of_record(record: Mapping[str, Any], unit: str | None) -> tuple[Field
         content = text.encode("utf-8", "replace")
         if field == "msec":
             fields[field] = at_of(content)
+            left_out |= set() if fields[field] else {f"{key.name}: not a time, or one without its zone"}
         elif field == "status":
             fields[field] = b"000" if text == "0" else content
         elif field == "upstream_status":

@@ -89,6 +89,7 @@ def read_line(line: bytes, unit: str | None) -> tuple[str, Fields, frozenset[str
 
 def _record_of(line: bytes) -> dict[str, Any] | None:
     """The object of a line. What nginx writes without quotes and JSON does not know (000, -) is let pass."""
+    line = line.rstrip(b" ,")
     for text in (line, UNQUOTED.sub(rb'":"\1"', line)):
         try:
             record = json.loads(text.decode("utf-8", "replace"), strict=False, parse_float=Number)

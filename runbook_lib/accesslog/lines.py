@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from runbook_lib.accesslog.formats import COUNTED, Fields
 from runbook_lib.accesslog.names import NONE, OTHER, TARGETS, Names
 from runbook_lib.accesslog.rows import LATEST_MS, TIMES, Rows, Singles
 
-SEPARATOR = re.compile(rb", | : ")
+ATTEMPT = ("upstream_addr", "upstream_status", *TIMES)
 SECONDS = re.compile(rb"\d{1,6}\.\d{3}")
 STATUS = re.compile(rb"\d{3}")
 MSEC = re.compile(rb"\d{10}\.\d{3}")
@@ -76,29 +77,35 @@ def _attempts(fields: Fields, names: Names) -> list[tuple[int, ...]] | None:
     addresses = fields.get("upstream_addr", b"-")
     if addresses in (b"-", b""):
         return []
-    lists = [SEPARATOR.split(addresses)]
-    for name in ("upstream_status", *TIMES):
-        lists.append(SEPARATOR.split(fields[name]) if name in fields else [b""] * len(lists[0]))
-    if len({len(values) for values in lists}) != 1:
+    lists = [_listed(fields[name]) if name in fields else None for name in ATTEMPT]
+    if len({len(values) for values in lists if values is not None}) != 1:
         return None
-    tried, absent = [], [name not in fields for name in ("upstream_status", *TIMES)]
-    for address, status, *times in zip(*lists, strict=True):
-        numbers = [ms_of(value) for value in times]
-        if not (STATUS.fullmatch(status) or status in (b"-", b"")) or None in numbers:
+    columns = [
+        [ABSENT] * len(lists[0] or ()) if values is None else [*map(read, values)]
+        for values, read in zip(lists[1:], (_status_of, ms_of, ms_of, ms_of), strict=True)
+    ]
+    tried = []
+    for address, *numbers in zip(lists[0] or (), *columns, strict=True):
+        if None in numbers:
             return None
-        numbers.insert(0, int(status) if status.isdigit() else NOTHING)
-        if names.gateway(address) == OTHER:
+        if (gateway := names.gateway(address)) == OTHER:
             names.meet(address, 1)
-        tried.append(
-            (
-                names.gateway(address),
-                int(names.is_group(address)),
-                *(ABSENT if a else n for a, n in zip(absent, numbers, strict=True) if n is not None),
-            )
-        )
+        tried.append((gateway, int(names.is_group(address)), *numbers))
     return tried
 
 
+def _listed(text: bytes) -> list[bytes]:
+    return text.replace(b" : ", b", ").split(b", ")
+
+
+@lru_cache(maxsize=4096)
+def _status_of(text: bytes) -> int | None:
+    if text in (b"-", b""):
+        return NOTHING
+    return int(text) if STATUS.fullmatch(text) else None
+
+
+@lru_cache(maxsize=4096)
 def ms_of(text: bytes) -> int | None:
     if text in (b"-", b""):
         return NOTHING

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from stat import S_ISREG
 
 from runbook_lib.accesslog.blocks import rows_of
 from runbook_lib.accesslog.counting import parts_of
@@ -65,6 +67,8 @@ def list_files(paths: Iterable[Path], cursor: Cursor | None = None) -> list[LogF
     found = []
     for path in paths:
         stat = path.stat()
+        if not S_ISREG(stat.st_mode):
+            raise OSError(errno.EINVAL, "not a file; write what it gives to one", str(path))
         with closing(opened(path)) as content:
             head = content.read(head_bytes_wanted(cursor))
         where = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime)

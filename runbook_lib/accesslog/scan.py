@@ -142,6 +142,11 @@ class _Found:
 
     def take(self, part: Part, at: Ints, end: Ints) -> None:
         """The spans of one part's values."""
+        if len(part.values) == 1 and part.texts == (b"", b"") and not part.values[0].width:
+            self.columns[part.values[0].field] = (at, end)  # its ends are cuts
+            self.check(part.first, at - len(self.log.texts[part.first]))
+            self.check(part.first + 1, end)
+            return
         at, end = at + len(part.texts[0]), end - len(part.texts[-1])
         for i, value in enumerate(part.values[: part.from_left]):
             behind = part.texts[i + 1]

@@ -11,8 +11,9 @@ import numpy as np
 from runbook_lib.accesslog.fields import FIRST_BYTES, ODD, Block, Ints, Span, digits, read_epoch_ms, word_of
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-SINCE_1970 = re.compile(r"(\d{10})(?:\.(\d+))?|(\d{13})|(\d{16})|(\d{19})")
-"""Seconds, with or without decimals, or whole milli-, micro- or nanoseconds: until the year 2286 their lengths tell."""
+MSEC = re.compile(rb"\d{10}\.\d{3}")
+SINCE_1970 = re.compile(r"(\d{10})(?:\.(\d+))?|(?:\d{13}|\d{16}|\d{19})(?:\.\d+)?")
+"""Seconds, milli-, micro- or nanoseconds, with or without decimals: until the year 2286 their lengths tell which."""
 COLONS, ZEROS = word_of(b"\0\0\xff\0\0\xff\0\0"), word_of(b"\0\x000\0\x000\0\0")
 HMS_AT = {ord("/"): 12, ord("-"): 11}  # where HH:MM:SS stands in 06/May/2026:12:00:00 and in 2026-05-06T12:00:00
 
@@ -35,6 +36,8 @@ def epoch_ms(text: str) -> int:
 
 def at_of(text: bytes) -> bytes:
     """The same written as $msec; empty where it is none of them."""
+    if MSEC.fullmatch(text):
+        return text
     at_ms = epoch_ms(text.decode("ascii", "replace"))
     return b"%010d.%03d" % divmod(at_ms, 1000) if at_ms >= 0 else b""
 

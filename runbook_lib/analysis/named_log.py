@@ -74,8 +74,8 @@ def read_log(
             return read_partitions(executor, paths, upstreams, window_s, hints=hints)
         cores = os.cpu_count() or 1
         if cores > 1 and sum(path.stat().st_size for path in paths) > LONG_BYTES:
-            with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as processes:
-                return read_partitions(processes, paths, upstreams, window_s, 4 * cores, hints)
+            with ProcessPoolExecutor(cores - 1, multiprocessing.get_context("spawn")) as processes:
+                return read_partitions(processes, paths, upstreams, window_s, 8 * cores, hints, is_helping=True)
         return accesslog.read(list(paths), upstreams=upstreams, window_s=window_s, growing=False, hints=hints)
     except OSError as error:
         named = error.filename or ", ".join(map(str, paths))

@@ -5,14 +5,16 @@ Frames of single requests, for a few hours of log; the judge works on counts (ac
 
 from __future__ import annotations
 
-import gzip
 import io
+import lzma
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from runbook_lib.accesslog.formats import LOG_FIELDS
+from runbook_lib.accesslog.stream import unpacked
 from runbook_lib.errors import EvidenceError
 from runbook_lib.mac.mac import Mac
 from runbook_lib.plan import reading
@@ -39,9 +41,13 @@ def read_requests(sources: Iterable[Path]) -> pd.DataFrame:
 
     at (aware UTC), gateway, revision, status, address, attempts_count, connect_ms, header_ms, response_ms,
     sends_ms (response minus header), request_ms, nginx_ms (request minus response: nginx and the client), connection,
-    connection_requests, worker_pid, request_id, method, path. Raises EvidenceError where no line is in this format.
+    connection_requests, worker_pid, request_id, method, path. `attrs["skipped_count"]` says how many lines are not in
+    this format. Raises EvidenceError where none is, or a file cannot be unpacked.
     """
-    raw = b"".join(gzip.decompress(p.read_bytes()) if p.suffix == ".gz" else p.read_bytes() for p in sources)
+    try:
+        raw = b"".join(unpacked(path.read_bytes(), str(path)) for path in sources)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise EvidenceError(f"this log cannot be read: {error}") from None
     frame = pd.read_csv(
         io.BytesIO(raw), sep="\t", names=list(LOG_FIELDS), dtype=str, na_filter=False, quoting=3, on_bad_lines="skip"
     )
@@ -49,12 +55,13 @@ def read_requests(sources: Iterable[Path]) -> pd.DataFrame:
     frame = frame[at.notna()]
     if frame.empty:
         raise EvidenceError("no line of these files is in the judge's format; `rollout analyse` reads other formats")
+    lines_count = sum(1 for line in raw.splitlines() if line)
     last = {
         name: frame[name].str.replace(" : ", ", ").str.rsplit(", ", n=1).str[-1] for name in [*TIMES, "upstream_addr"]
     }
     times = {f"{short}_ms": pd.to_numeric(last[name], errors="coerce") * 1000 for name, short in TIMES.items()}
     request_ms = pd.to_numeric(frame["request_time"], errors="coerce") * 1000
-    return pd.DataFrame(
+    requests = pd.DataFrame(
         {
             "at": at[frame.index],
             "gateway": frame["openclaw_target"],
@@ -74,6 +81,8 @@ def read_requests(sources: Iterable[Path]) -> pd.DataFrame:
             "path": frame["uri"],
         }
     ).reset_index(drop=True)
+    requests.attrs["skipped_count"] = lines_count - len(requests)
+    return requests
 
 
 def p95_over_time(requests: pd.DataFrame, every: str = "1min", metric: str = "request_ms") -> pd.DataFrame:

@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from runbook_lib import accesslog
 from runbook_lib.accesslog import Hints, LogCounts, list_files, plan_fetch
@@ -39,26 +40,36 @@ def read_partitions(
     window_s: int,
     count: int = COUNT,
     hints: Hints = NO_HINTS,
+    is_helping: bool = False,
 ) -> LogCounts:
     """Counts of a log that is no longer growing, each partition read by whoever the executor gives it to.
 
+    If `is_helping`, what nobody has begun is read here, from the end on.
     Files are read where they are: their paths are sent, not their lines. Raises OSError.
     """
     found = [
         Path(fetch.file.path) for fetch in plan_fetch(list_files([path.resolve() for path in paths]), None).fetches
     ]
-    count_one = partial(count_partition, upstreams=dict(upstreams), window_s=window_s, hints=hints)
-    counts = LogCounts(window_s)
-    for future in [executor.submit(count_one, part) for part in partitions(found, count)]:
-        counts.merge(LogCounts.from_bytes(future.result()))
+    how: dict[str, Any] = {"upstreams": dict(upstreams), "window_s": window_s, "hints": hints}
+    parts, counts = partitions(found, count), LogCounts(window_s)
+    for part, future in reversed([(part, executor.submit(partial(count_bytes, **how), part)) for part in parts]):
+        if is_helping and future.cancel():
+            counts.merge(count_partition(part, **how))
+        else:
+            counts.merge(LogCounts.from_bytes(future.result()))
     return counts
 
 
-def count_partition(part: Partition, upstreams: Mapping[str, str], window_s: int, hints: Hints = NO_HINTS) -> bytes:
-    """LogCounts.to_bytes of one partition."""
+def count_bytes(part: Partition, **how: Any) -> bytes:
+    """The same as bytes, which are small: what goes from one process to another."""
+    return count_partition(part, **how).to_bytes()
+
+
+def count_partition(part: Partition, **how: Any) -> LogCounts:
+    """The counts of one partition; `how` is as for accesslog.read."""
     path = Path(part.path)
     source = path if is_packed(path) else Slice(path, part.start, part.end)
-    return accesslog.read([source], upstreams=upstreams, window_s=window_s, growing=False, hints=hints).to_bytes()
+    return accesslog.read([source], growing=False, **how)
 
 
 def _cut(path: Path, size: int, a_part: int) -> list[Partition]:
