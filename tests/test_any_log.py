@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.accesslog import LogCounts, read
+from runbook_lib.analysis import cores
 from runbook_lib.analysis.analyse import analyse
 from runbook_lib.analysis.log_trial import rehearse
 from runbook_lib.analysis.named_log import hints_of
@@ -104,6 +105,8 @@ KINDS = {
     "containerd and JSON": Kind(inside("2026-03-01T10:00:01.5Z stdout F <line>}", NGINX), 3, {}, SEEN),
     "syslog": Kind(inside("<190>Mar  1 10:00:01 mac nginx: <line>", QUOTED), *TIMED),
     "syslog, RFC 5424": Kind(inside("<190>1 2026-03-01T10:00:01Z mac nginx 12 - - <line>}", NGINX), 3, {}, SEEN),
+    "kubectl": Kind(inside("[pod/web-1/nginx] 2026-03-01T10:00:01.5Z <line>}", NGINX), 3, {}, SEEN),
+    "commas between": Kind(each(PLAIN.replace(" uct", ",uct").replace(" uht", "; uht").replace(" us", "|us")), *TIMED),
     "compose": Kind(inside("proxy-1  | <line>", PLAIN), *TIMED),
 }  # fmt: skip
 
@@ -232,20 +235,24 @@ def test_what_is_not_read_is_named(head: bytes, tmp_path: Path) -> None:
         analyse([put(tmp_path / "access.log.0", head + b"rest" * 9)])
 
 
+HAPROXY = "Mar  1 10:00:01 mac haproxy[12]: 192.0.2.1:4711 [01/Mar/2026:10:00:00.000] front back/s 0/0/0/1/1 200"
+
+
 @pytest.mark.parametrize(
-    ("line", "name"),
+    ("line", "name", "unparsed"),
     [
-        ("2026/03/01 10:00:00 [error] 12#12: *3 connect() failed", "nginx's error log"),
-        ("#Fields: date time cs-method", "W3C (IIS)"),
-        (
-            "Mar  1 10:00:01 mac haproxy[12]: 192.0.2.1:4711 [01/Mar/2026:10:00:00.000] front back/s 0/0/0/1/1 200",
-            "HAProxy",
-        ),
+        ("2026/03/01 10:00:00 [error] 12#12: *3 connect() failed", "nginx's error log", 0),
+        ("#Fields: date time cs-method", "W3C (IIS)", 0),
+        ("2026-03-01T10:00:01.5Z stderr F /docker-entrypoint.sh: ready", "stderr of a container", 0),
+        (r'{"log":"/docker-entrypoint.sh: ready\n","stream":"stderr"}', "stderr of a container", 0),
+        (HAPROXY, "HAProxy", 2),
     ],
 )
-def test_lines_of_other_formats_are_counted_and_named(line: str, name: str, tmp_path: Path) -> None:
+def test_lines_of_other_kinds_are_counted_and_named(line: str, name: str, unparsed: int, tmp_path: Path) -> None:
+    """What is no request is none that was lost."""
     found = analyse([put(tmp_path / "log", f"{line}\n" * 2 + "\n".join(each(QUOTED)) + "\n")])
-    assert found.counts.unparsed_count == 2 and f"2 lines: {name}: not read" in found.notes
+    assert (found.counts.unparsed_count, found.counts.lines_count) == (unparsed, 62)
+    assert f"2 lines: {name}: not read" in found.notes
 
 
 def test_a_cut_file_is_the_same_sentence_for_analyse_and_rehearse(tmp_path: Path) -> None:
@@ -254,6 +261,27 @@ def test_a_cut_file_is_the_same_sentence_for_analyse_and_rehearse(tmp_path: Path
         analyse([log])
     with pytest.raises(EvidenceError, match=r"cut\.log\.gz: cut or damaged: .*; nothing was rehearsed"):
         rehearse(reading.load("hk"), [log])
+
+
+@pytest.mark.parametrize("helper", ["as it is", "dies at once", "dies later", "is not there"])
+def test_all_cores_count_what_one_counts_whoever_dies(
+    helper: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = put(tmp_path / "log", "\n".join(each(QUOTED) * 500) + "\n")
+    packed = put(tmp_path / "log.1", gzip.compress("\n".join(each(PLAIN)).encode()))
+    how = {"upstreams": UPSTREAMS, "window_s": 900}
+    programs = {
+        "dies at once": [sys.executable, "-c", ""],
+        "dies later": [sys.executable, "-c", "import sys; sys.stdin.buffer.read(9)"],
+        "is not there": ["/no/such/python"],
+    }
+    monkeypatch.setattr(cores, "HELPER", programs.get(helper, cores.HELPER))
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    whole = read([log, packed], growing=False, **how).to_bytes()
+    assert cores.read_on_all_cores([packed, log], how).to_bytes() == whole
+    put(packed, packed.read_bytes()[:-9])
+    with pytest.raises(EOFError):
+        cores.read_on_all_cores([packed, log], how)
 
 
 OWN = '$remote_addr|$msec|$status|$upstream_addr|$upstream_status|$request_time|"$http_user_agent"'
@@ -282,6 +310,7 @@ def test_a_format_of_ones_own_is_told_as_text_or_by_the_configuration(how: str, 
     [
         ("$remote_addr $request_time", "hours", [r"no \$msec.* and no \$status", "--unit hours"]),
         ("/no/such/nginx.conf", None, ["no log_format"]),
+        (__file__.replace("test_any_log", "conftest"), None, ["declares no log_format"]),
     ],
 )
 def test_wrong_hints_are_wrong_input(log_format: str, unit: str | None, mistakes: list[str]) -> None:

@@ -133,12 +133,14 @@ ESCAPE = re.compile(r"escape=(default|json|none)\s+")
 ESCAPED = {"t": "\t", "n": "\n", "r": "\r"}
 
 
-def declared(text: str) -> list[LogFormat]:
-    """The formats of all `log_format NAME …;` in a configuration, or that of a bare string, an `escape=…` before it.
+def declared(text: str, is_file: bool = True) -> list[LogFormat]:
+    """The formats of all `log_format NAME …;` in a text; if it is no file, else that of the text, an `escape=…` first.
 
     ValueError says what a format lacks; of several, those that lack something are left out.
     """
     found = [(name, list(_arguments(arguments))) for name, arguments in DIRECTIVE.findall(text)]
+    if is_file and not found:
+        raise ValueError("it declares no log_format")
     formats, mistakes = [], []
     for name, arguments in found or [("log_format", [text.strip()])]:
         escape = ESCAPE.match(f"{arguments[0]} ")

@@ -20,15 +20,16 @@ HEAD = re.compile(
     rb'(?:"(?:[^"\\]|\\.)*+"|[^"])*?\[(' + ISO + rb"|" + LOCAL + rb')\] "((?:[^"\\]|\\.)*+)" (\d{3})(?=\s|$)'
 )
 TOKEN = re.compile(
-    rb'([A-Za-z_]\w*)=(?:"((?:[^"\\]|\\.)*+)"|([^\s",]*+(?:(?:, | : )(?!\w+=)[^\s",]++)*+))|'
+    rb'([A-Za-z_]\w*)=(?:"((?:[^"\\]|\\.)*+)"|([^\s",;|]*+(?:(?:, | : )(?!\w+=)[^\s",;|]++)*+))|'
     + STRING
-    + rb'|[^\s"]++|\s++'
+    + rb'|((?:[^\s",;|]|[,;|](?![A-Za-z_]\w*=))++)|[\s,;|]++'
 )
 LABEL = re.compile(rb"(?:^|(?<=\t))([A-Za-z_][\w.-]*):([^\t]*)")
 VALUE = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|([^",{}\[\]\s]+))')
 UNQUOTED = re.compile(rb'":\s*(-|0\d+)(?=\s*[,}])')
 ENVELOPE = re.compile(
     rb"\d{4}-\d\d-\d\dT\S+ (?:stdout|stderr) F |"  # containerd and CRI-O
+    rb"(?:\[[\w./-]+\] )?(?:\d{4}-\d\d-\d\dT\S+ )?(?=\{)|"  # kubectl logs --prefix --timestamps
     rb"(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|1? ?\d{4}-\d\d-\d\dT\S+) \S+ [\w./-]+(?:\[\d+\])?: |"
     rb"<\d{1,3}>1 \S+ \S+ \S+ \S+ \S+ (?:-|\[[^\]]*\]) (?:\xef\xbb\xbf)?|"  # both are syslog's
     rb"[\w.-]+ +\| "  # docker compose
@@ -36,11 +37,13 @@ ENVELOPE = re.compile(
 CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f]")
 WRAPPED = ("log", "message", "MESSAGE")
 """Where docker, filebeat and journald keep the line that nginx wrote."""
-UNREAD = {
+UNREAD = {"HAProxy": re.compile(rb".*haproxy\[\d+\]: \S+:\d+ \[\d\d/")}
+NO_REQUEST = {
     "nginx's error log": re.compile(rb"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[\w+\] \d+#\d+: "),
     "W3C (IIS)": re.compile(rb"#(?:Software|Version|Date|Fields|Start-Date|End-Date|Remark):"),
-    "HAProxy": re.compile(rb".*haproxy\[\d+\]: \S+:\d+ \[\d\d/"),
+    "stderr of a container": re.compile(rb"\d{4}-\d\d-\d\dT\S+ stderr [FP] "),
 }
+"""Lines that stand beside requests: counted, named, and no request that was lost."""
 Spans = list[tuple[int, int, str]]
 
 
@@ -78,13 +81,19 @@ def read_line(line: bytes, unit: str | None) -> tuple[str, Fields, frozenset[str
         record = _record_of(bare) or {}
         inner = next((record[key] for key in WRAPPED if isinstance(record.get(key), str)), "")
         if inner and "status" not in keys_of(tuple(record)):
-            return read_line(inner.rstrip("\r\n").encode("utf-8", "replace"), unit)
+            read = read_line(inner.rstrip("\r\n").encode("utf-8", "replace"), unit)
+            return read if read[1] or record.get("stream") != "stderr" else _named("stderr of a container")
         return "json", *fields_of_record(record, unit)
     name, spans = _spans(bare)
     if spans is None or CONTROL.search(bare):
-        return "unknown", {}, frozenset(f"{name}: not read" for name, pattern in UNREAD.items() if pattern.match(line))
+        return _named(next((name for name, like in (UNREAD | NO_REQUEST).items() if like.match(line)), ""))
     record = {label: bare[start:end].decode("utf-8", "replace") for start, end, label in spans if label}
     return name, *fields_of_record(record, unit)
+
+
+def _named(what: str) -> tuple[str, Fields, frozenset[str]]:
+    """A line that is not read, and what it is if that is known."""
+    return what or "unknown", {}, frozenset({f"{what}: not read"} if what else ())
 
 
 def _record_of(line: bytes) -> dict[str, Any] | None:
@@ -137,8 +146,7 @@ def _text_spans(line: bytes) -> Spans | None:
     at = head.end()
     while at < len(line) and (token := TOKEN.match(line, at)):
         at = token.end()
-        group = next((group for group in (2, 3, 4) if token[group] is not None), 0)
-        if group or not token[0].isspace():
+        if group := next((group for group in (2, 3, 4, 5) if token[group] is not None), 0):
             spans.append((*token.span(group), token[1].decode() if token[1] else ""))
     return [span for span in spans if span[1]] if at == len(line) else None
 

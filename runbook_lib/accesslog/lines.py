@@ -15,6 +15,7 @@ import numpy as np
 
 from runbook_lib.accesslog.fields import ABSENT, NOTHING, Ints
 from runbook_lib.accesslog.formats import COUNTED, Fields
+from runbook_lib.accesslog.learning import NO_REQUEST
 from runbook_lib.accesslog.names import NONE, OTHER, TARGETS, Names
 from runbook_lib.accesslog.rows import LATEST_MS, TIMES, Rows, Singles
 
@@ -40,7 +41,10 @@ def rows_of_lines(lines: Sequence[bytes], reader: LineReader, names: Names) -> t
         row = _row(fields, names)
         singles.notes.update(notes)
         if row is None:
-            singles.unparsed.append(line)
+            if name in NO_REQUEST:
+                singles.formats[name] += 1
+            else:
+                singles.unparsed.append(line)
             continue
         requests.append(row[0])
         attempts.extend(row[1])

@@ -93,8 +93,12 @@ def _count(
             waiting = []
     if waiting:
         _add(counts, waiting, names)
-    counts.met += Counter({address.decode("ascii", "backslashreplace"): count for address, count in names.met.items()})
+    counts.met += Counter({_shown(address): count for address, count in names.met.items()})
     names.met.clear()
+
+
+def _shown(text: bytes) -> str:
+    return text.decode("latin-1").encode("unicode_escape").decode("ascii")
 
 
 def _add(counts: LogCounts, rows: list[Rows], names: Names) -> None:

@@ -40,6 +40,7 @@ class Analysis:
 
     counts: LogCounts
     verdict: Verdict
+    hints: Hints = NO_HINTS
 
     @property
     def lines(self) -> pd.DataFrame:
@@ -62,8 +63,11 @@ class Analysis:
     def notes(self) -> list[str]:
         """What a reader has to know besides: what was not read, and addresses that nobody named."""
         found = [f"{count} lines: {note}" for note, count in sorted(self.counts.notes.items())]
+        declared = [log.name for log in self.hints.formats]
+        if declared and not set(declared) & set(self.counts.formats):
+            found.append(f"no line is of the declared log_format: {', '.join(declared)}")
         if self.counts.samples:
-            found.append(f"a line that could not be parsed: {self.counts.samples[0]}")
+            found.append(f"a line that could not be parsed: {self.counts.samples[0]!r}")
         return found + ([_unnamed(self.counts)] if self.counts.met else [])
 
     @property
@@ -116,8 +120,8 @@ def analyse(
     thresholds = thresholds or Thresholds()
     counts = read_log(paths, upstreams or UPSTREAMS, window_s, hints, executor)
     if counts.met and not upstreams:
-        return Analysis(counts, Verdict.of([judge_log(counts, thresholds), _judge_addresses(counts)]))
-    return Analysis(counts, judge_windows(counts, thresholds))
+        return Analysis(counts, Verdict.of([judge_log(counts, thresholds), _judge_addresses(counts)]), hints)
+    return Analysis(counts, judge_windows(counts, thresholds), hints)
 
 
 def _judge_addresses(counts: LogCounts) -> Check:

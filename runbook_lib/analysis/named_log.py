@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import lzma
-import multiprocessing
-import os
 import zlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 
 from runbook_lib import accesslog
@@ -15,6 +13,7 @@ from runbook_lib.accesslog import Hints, LogCounts
 from runbook_lib.accesslog.formats import LogFormat, declared
 from runbook_lib.accesslog.names import GATEWAYS
 from runbook_lib.accesslog.reader import NO_HINTS
+from runbook_lib.analysis.cores import read_on_all_cores
 from runbook_lib.analysis.partitions import read_partitions
 from runbook_lib.errors import EvidenceError, PlanError
 
@@ -34,7 +33,7 @@ def hints_of(log_format: str | None, unit: str | None) -> Hints:
     try:
         if log_format is not None:
             is_file = "$" not in log_format
-            formats = declared(Path(log_format).read_text("utf-8", "replace") if is_file else log_format)
+            formats = declared(Path(log_format).read_text("utf-8", "replace") if is_file else log_format, is_file)
     except OSError as error:
         mistakes.append(f"--format {log_format}: {error.strerror}, and without a $ in it it is no log_format")
     except ValueError as error:
@@ -72,10 +71,8 @@ def read_log(
     try:
         if executor:
             return read_partitions(executor, paths, upstreams, window_s, hints=hints)
-        cores = os.cpu_count() or 1
-        if cores > 1 and sum(path.stat().st_size for path in paths) > LONG_BYTES:
-            with ProcessPoolExecutor(cores - 1, multiprocessing.get_context("spawn")) as processes:
-                return read_partitions(processes, paths, upstreams, window_s, 8 * cores, hints, is_helping=True)
+        if sum(path.stat().st_size for path in paths) > LONG_BYTES:
+            return read_on_all_cores(paths, {"upstreams": dict(upstreams), "window_s": window_s, "hints": hints})
         return accesslog.read(list(paths), upstreams=upstreams, window_s=window_s, growing=False, hints=hints)
     except OSError as error:
         named = error.filename or ", ".join(map(str, paths))

@@ -27,7 +27,10 @@ class Partition:
 
 
 def partitions(paths: Sequence[Path], count: int = COUNT) -> list[Partition]:
-    """About `count` partitions of these files, each cut after a line. Raises OSError."""
+    """About `count` partitions of these files, each cut after a line, each file once. Raises OSError."""
+    paths = [
+        Path(fetch.file.path) for fetch in plan_fetch(list_files([path.resolve() for path in paths]), None).fetches
+    ]
     sizes = {path: path.stat().st_size for path in paths}
     a_part = max(1, sum(sizes.values()) // count)
     return [part for path, size in sizes.items() for part in _cut(path, size, a_part)]
@@ -40,23 +43,15 @@ def read_partitions(
     window_s: int,
     count: int = COUNT,
     hints: Hints = NO_HINTS,
-    is_helping: bool = False,
 ) -> LogCounts:
     """Counts of a log that is no longer growing, each partition read by whoever the executor gives it to.
 
-    If `is_helping`, what nobody has begun is read here, from the end on.
     Files are read where they are: their paths are sent, not their lines. Raises OSError.
     """
-    found = [
-        Path(fetch.file.path) for fetch in plan_fetch(list_files([path.resolve() for path in paths]), None).fetches
-    ]
     how: dict[str, Any] = {"upstreams": dict(upstreams), "window_s": window_s, "hints": hints}
-    parts, counts = partitions(found, count), LogCounts(window_s)
-    for part, future in reversed([(part, executor.submit(partial(count_bytes, **how), part)) for part in parts]):
-        if is_helping and future.cancel():
-            counts.merge(count_partition(part, **how))
-        else:
-            counts.merge(LogCounts.from_bytes(future.result()))
+    counts = LogCounts(window_s)
+    for future in [executor.submit(partial(count_bytes, **how), part) for part in partitions(paths, count)]:
+        counts.merge(LogCounts.from_bytes(future.result()))
     return counts
 
 
