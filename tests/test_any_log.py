@@ -71,6 +71,9 @@ TRAEFIK = (
 )
 LTSV = "time:<local>\thost:192.0.2.1\treq:GET /a HTTP/1.1\tstatus:<status>\tua:probe\treqtime:0.0<s>\tapptime:0.0<s>"
 ALL = {("primary", "request"): 56, ("primary", "header"): 56, ("primary", "response"): 56, ("primary", "connect"): 1}
+WHOLE = {("primary", "request"): 56, ("primary", "response"): 56}
+INGRESS = HEAD + " 123 0.0<s> [web-80] [] {} {} {} {} abcdef"
+MIXED = f"{B}, {A}"
 TIMED = (3, {"primary": 60}, ALL, "combined")
 SEEN = {("none", "request"): 56}
 FAILOVER = (
@@ -98,6 +101,14 @@ KINDS = {
     "forwarded for first": Kind(each('"198.51.100.1, 203.0.113.9" ' + HEAD), 3, {}, {}, "combined"),
     "an ISO time": Kind(each(HEAD.replace("<local>", "<at>") + " 0.012"), 3, {}, {}, "combined"),
     "a tab and more": Kind(each(HEAD + f"\t0.010\t{A}"), 3, {}, {}, "combined"),
+    "ingress": Kind(each(INGRESS.format(A, "12", "0.0<s>", "<status>")), 3, {"primary": 60}, WHOLE, "ingress"),
+    "ingress, an attempt that failed": Kind(
+        each(INGRESS.format(MIXED, "0, 12", "0.000, 0.0<s>", "502, 200")), 3, {"canary": 60, "primary": 60},
+        {("primary", "response"): 56}, "ingress",
+    ),
+    "a long time of Go": Kind(
+        each('{"time":"<at>","status":<status>,"latency":"1m2.5s"}'), 3, {}, {("none", "request"): 62_500}
+    ),
     "LTSV": Kind(each(LTSV), 3, {}, SEEN, "ltsv"),
     "docker": Kind([json.dumps({"log": f"{line}\n", "stream": "stdout"}) for line in each(QUOTED)], *TIMED),
     "docker and JSON": Kind([json.dumps({"log": line, "stream": "stdout"}) for line in each(NGINX + "}")], 3, {}, SEEN),

@@ -30,6 +30,7 @@ VARIABLES = (
     *("upstream_response_time", "request_time", "openclaw_target", "openclaw_revision", "pid", "connection"),
     *("remote_addr", "remote_user", "request", "request_uri", "request_method", "http_user_agent", "http_referer"),
     *("http_x_a", "http_x_b", "host", "body_bytes_sent", "server_protocol", "request_id", "scheme", "arg_q"),
+    *("upstream_response_length", "upstream_bytes_received"),
 )
 ESCAPES = ("default", "json", "none")
 CONF = """
@@ -176,7 +177,9 @@ TRUTHS = {
 }
 
 
-@settings(max_examples=6, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=12, derandomize=True, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck)
+)
 @given(written=st.lists(log_formats(), min_size=25, max_size=25))
 def test_any_log_format_is_read_back(written: list[Written], tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("nginx")

@@ -8,13 +8,14 @@ cannot be parsed are counted, never guessed. Blocks go through numpy one after t
 quantiles, DuckDB 2.0 for the same table:
 
     log        bytes a line   here     all memory   GoAccess, the same file   DuckDB
-    ours       147            1.5 s    145 MB       26 s, its combined twin   2.8 s, 750 MB
-    combined   112            0.7 s    96 MB        26 s
-    rt=        215            2.0 s    134 MB       27 s
-    JSON       530            3.0 s    134 MB       39 s                      4.3 s, 770 MB
+    ours       147            1.3 s    160 MB       27 s, its combined twin   2.9 s, 800 MB
+    combined   112            0.7 s    94 MB        27 s
+    rt=        215            2.0 s    140 MB       27 s
+    JSON       530            2.9 s    150 MB       40 s                      3.2 s, 780 MB
 
-1 million lines of ours take 145 MB, 25 million 173 MB. What limits it: each byte is looked at once for a mark, which
-is most of JSON's 1.1 us of cpu a line and 0.17 of our 0.48; beside the scan 0.3 s to start a second interpreter.
+1 million lines of ours take 145 MB, 25 million 222 MB, for the counts of more distinct times. What limits it: each
+byte is looked at once for a mark, most of JSON's 1.1 us of cpu a line; of our 0.4 us numbers are 0.18, counting 0.12.
+Beside that it takes 0.25 s to start two interpreters.
 """
 
 from runbook_lib.accesslog.counts import LogCounts

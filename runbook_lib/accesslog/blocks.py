@@ -92,7 +92,8 @@ def _regular(block: Block, columns: Mapping[str, Span], names: Names) -> tuple[R
 
 
 def _picked(columns: Sequence[Ints], mask: Mask) -> Sequence[Ints]:
-    return columns if mask.all() else [column[mask] for column in columns]
+    rows = np.flatnonzero(mask)
+    return columns if len(rows) == len(mask) else [column.take(rows) for column in columns]
 
 
 def _addresses(

@@ -137,7 +137,7 @@ def read_name(block: Block, span: Span, known: Sequence[bytes]) -> Ints:
     length = end - start
     short = np.minimum(length, 8)
     first = block.words[start] & FIRST_BYTES[short]
-    last = block.words[end - 8] & LAST_BYTES[short]
+    last: Words | None = None
     code = np.full(len(start), NOTHING, dtype=np.int64)
     left_count = len(code)
     for position, name in enumerate(known):
@@ -145,6 +145,7 @@ def read_name(block: Block, span: Span, known: Sequence[bytes]) -> Ints:
             break
         same = (length == len(name)) & (first == word_of(name[:8]))
         if len(name) > 8:
+            last = block.words[end - 8] & LAST_BYTES[short] if last is None else last
             same &= last == word_of(name[-8:])
         for offset in range(8, len(name) - 8, 8):
             rows = np.flatnonzero(same)

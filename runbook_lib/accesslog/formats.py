@@ -8,7 +8,7 @@ others. Formats of other programs are learned from a line (learning.py) and have
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -45,12 +45,18 @@ ISO = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)"
 LOCAL = rb"\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}"
 TIMES = {"msec": (rb"\d{10}\.\d{3}", 14), "time_iso8601": (ISO, 25), "time_local": (LOCAL, 26)}
 """The variables that say when, the best first: their shape and width."""
-MORE = b"\0"
-"""In a shape: `?` where as little as possible is taken."""
-NO_BLANK, SECONDS, CODE = rb'[^\s"]*' + MORE, rb"(?:\d{1,6}" + MORE + rb"\.\d{3}|-|)", rb"(?:\d{3}|-|)"
+MORE, SOME, NONE = b"\0", b"\1", b"\2"
+"""In a shape: as little or as much as possible; SOME … NONE may be `-` or nothing as well."""
+SHORT = {MORE: b"?", SOME: b"(?:|-|", NONE: b")"}
+LONG = {MORE: b"", SOME: b"(?:", NONE: b"|-|)"}
+NO_BLANK, SECONDS, CODE = rb'[^\s"]*' + MORE, SOME + rb"\d{1,6}" + MORE + rb"\.\d{3}" + NONE, SOME + rb"\d{3}" + NONE
 SHAPES = {"status": rb"\d{3}", "pid": rb"\d+" + MORE, "request_time": SECONDS}
 LISTS = {"upstream_status": CODE, "upstream_addr": rb'[^\s",]*' + MORE, "upstream_response_time": SECONDS}
+LENGTH = SOME + rb"\d+" + MORE + NONE
+LISTS |= dict.fromkeys(("upstream_response_length", "upstream_bytes_received", "upstream_bytes_sent"), LENGTH)
 LISTS |= {"upstream_connect_time": SECONDS, "upstream_header_time": SECONDS}
+SEPARATORS = (b", ", b" : ")
+"""Between the attempts of a request: within a group, and after an internal redirect."""
 SHAPES |= {name: shape + rb"(?:(?:, | : )" + shape + b")*" + MORE for name, shape in LISTS.items()}
 TIGHT = re.compile(
     "pipe|connection|connection_requests|remote_addr|remote_port|server_port|server_protocol|request_id|request_method|"
@@ -71,11 +77,15 @@ class Value:
     width: int = 0
     is_tight: bool = False
 
+    @property
+    def is_list(self) -> bool:
+        return self.shape.endswith(b")*" + MORE)
+
     def can_go_on(self, text: bytes, free: bytes) -> bool:
         """Whether the text behind this value could as well be a part of it."""
         if self.width:
             return False
-        inside = rb'[^"\t]' if self.shape.endswith(b")*" + MORE) else rb'[^\s"]' if self.is_tight else free
+        inside = rb'[^"\t]' if self.is_list else rb'[^\s"]' if self.is_tight else free
         return not text or bool(re.match(inside, text[:1] + b"."))
 
 
@@ -96,7 +106,7 @@ class LogFormat:
     def fields(self, line: bytes) -> Fields | None:
         """The fields of one line; None where it is not of this format, no fields where it can be read in two ways."""
         short, long, ends = self._regexes
-        ways = prod(line.count(end) if end else len(line) for end in ends)
+        ways = prod(1 + sum(line.count(text) for text in end) for end in ends)
         if ways > LONGEST_MATCHES or not (found := short.fullmatch(line)):
             return None
         if ends and (other := long.fullmatch(line)) and other.regs != found.regs:
@@ -104,25 +114,27 @@ class LogFormat:
         return found.groupdict() | {"msec": at_of(found["msec"])}
 
     @cached_property
-    def _regexes(self) -> tuple[re.Pattern[bytes], re.Pattern[bytes], list[bytes]]:
-        """Values as short and as long as possible, and the texts behind those whose end is not certain.
+    def _regexes(self) -> tuple[re.Pattern[bytes], re.Pattern[bytes], list[tuple[bytes, ...]]]:
+        """Values as short and as long as possible, and what may end or part those whose end is not certain.
 
         What stands between two fields of ours is one group: how it is cut within does not matter.
         """
-        free, parts, ends = FREE[self.escape], [b"(", re.escape(self.texts[0])], []
-        for value, text in zip(self.values, self.texts[1:], strict=True):
-            if value.can_go_on(text, free):
-                ends.append(text)
+        free, parts, ends = FREE[self.escape], [b"(", re.escape(self.texts[0])], list[tuple[bytes, ...]]()
+        for number, (value, text) in enumerate(zip(self.values, self.texts[1:], strict=True), 1):
+            if value.can_go_on(text, free) and (text or number < len(self.values)):
+                ends.append(SEPARATORS if value.is_list and text[:1] == b" " else (text,))
                 shape = value.shape or free + b"*" + MORE
             else:
                 shape = value.shape or free + b"*+"
             parts += [b")(?P<%b>%b)(" % (value.field.encode(), shape) if value.field else shape, re.escape(text)]
         whole = b"".join([*parts, b")"])
-        return (
-            re.compile(whole.replace(MORE, b"?"), re.DOTALL),
-            re.compile(whole.replace(MORE, b""), re.DOTALL),
-            ends,
-        )
+        return _regex(whole, SHORT), _regex(whole, LONG), ends
+
+
+def _regex(shape: bytes, marks: Mapping[bytes, bytes]) -> re.Pattern[bytes]:
+    for mark, meaning in marks.items():
+        shape = shape.replace(mark, meaning)
+    return re.compile(shape, re.DOTALL)
 
 
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)

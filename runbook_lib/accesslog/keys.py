@@ -67,6 +67,7 @@ SUFFIX = re.compile(rf"(.+?)(?:_({UNIT})|({'|'.join(u.capitalize() for u in UNIT
 AMOUNT = re.compile(rf"(-?\d+(?:\.\d+)?(?:[eE]-?\d+)?) ?({UNIT})?")
 NGINX_NUMBER = re.compile(r"\d{1,6}\.\d{1,3}|0")
 NGINX_SECONDS = re.compile(r"(?:-|\d{1,6}\.\d{3})(?:(?:, | : )(?:-|\d{1,6}\.\d{3}))*")
+GO_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)(\d+(?:\.\d+)?)s")
 LONGEST_S = 1e6  # eleven days: nobody's request
 LISTED = re.compile(r", | : ")
 
@@ -149,6 +150,8 @@ def _seconds(text: str, key: Key, asked: str | None, is_number: bool) -> bytes |
         return as_it_is
     if is_nginx and is_number and NGINX_NUMBER.fullmatch(text):
         return f"{float(text):.3f}".encode()
+    if not is_number and (go := GO_DURATION.fullmatch(text)):
+        text = f"{int(go[1] or 0) * 3600 + int(go[2] or 0) * 60 + float(go[3])}s"
     matches = [AMOUNT.fullmatch(part) for part in LISTED.split(text)]
     amounts = [(float(match[1]), match[2]) for match in matches if match]
     if len(amounts) < len(matches) or (is_nginx and not is_number and not (asked or amounts[0][1])):

@@ -104,17 +104,20 @@ class Scanner:
             grid = marks[newline[full][:, None] + np.arange(1 - width, 1)]
             good = (text[grid[:, :-1]] == self.between).all(axis=1)
         starts = np.concatenate((np.array([PAD], np.int64), ends[:-1] + 1))[: len(ends)]
-        edges = [starts[full] - 1, *grid.T]
-        found = _Found(block, self.log, good, {})
-        found.check(0, edges[0] + 1)
-        found.check(len(self.log.values), edges[-1] - len(self.log.texts[-1]))
-        for part, left, right in zip(self.parts, edges[:-1], edges[1:], strict=True):
+        found, left = _Found(block, self.log, good, {}), starts[full] - 1
+        found.check(0, left + 1)
+        found.check(len(self.log.values), grid[:, -1] - len(self.log.texts[-1]))
+        for part, right in zip(self.parts, grid.T, strict=True):
             if any(value.field for value in part.values):
-                found.take(part, left + 1, np.ascontiguousarray(right))
+                right = np.ascontiguousarray(right)
+                found.take(part, left + 1, right)
+            left = right
+        if len(full) == len(ends) and good.all():
+            return Located(found.columns, (starts, ends), (ends[:0], ends[:0]))
         columns = {name: (start[good], end[good]) for name, (start, end) in found.columns.items()}
         odd = np.ones(len(ends), bool)
         odd[full[good]] = False
-        return Located(found.columns if good.all() else columns, (starts[~odd], ends[~odd]), (starts[odd], ends[odd]))
+        return Located(columns, (starts[~odd], ends[~odd]), (starts[odd], ends[odd]))
 
 
 @dataclass

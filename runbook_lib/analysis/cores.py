@@ -28,7 +28,7 @@ def read_on_all_cores(paths: Sequence[Path], how: Mapping[str, Any]) -> LogCount
     """The counts of a log that is no longer growing; `how` is as for accesslog.read. Raises what that raises."""
     cores = os.cpu_count() or 1
     left = deque(partitions(paths, A_CORE * cores))
-    found: list[bytes] = []
+    found: list[LogCounts] = []
     counts = LogCounts(how["window_s"])
     asking = [Thread(target=_ask, args=(left, how, found), daemon=True) for _ in range(cores - 1)]
     for thread in asking:
@@ -37,8 +37,8 @@ def read_on_all_cores(paths: Sequence[Path], how: Mapping[str, Any]) -> LogCount
     for thread in asking:
         thread.join()
     _count(left, how, counts)
-    for content in found:
-        counts.merge(LogCounts.from_bytes(content))
+    for part in found:
+        counts.merge(part)
     return counts
 
 
@@ -51,7 +51,7 @@ def _count(left: deque[Partition], how: Mapping[str, Any], counts: LogCounts) ->
         raise
 
 
-def _ask(left: deque[Partition], how: Mapping[str, Any], found: list[bytes]) -> None:
+def _ask(left: deque[Partition], how: Mapping[str, Any], found: list[LogCounts]) -> None:
     """Give one helper a partition after the other; what a dead one was given is left for somebody else."""
     quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
     with suppress(OSError), subprocess.Popen(HELPER, stdin=pipe, stdout=pipe, stderr=quiet) as helper:
@@ -78,5 +78,5 @@ def help_out() -> None:
     with suppress(EOFError):
         while True:
             part, how = pickle.load(sys.stdin.buffer)
-            pickle.dump(count_partition(part, **how).to_bytes(), sys.stdout.buffer)
+            pickle.dump(count_partition(part, **how), sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
             sys.stdout.flush()
