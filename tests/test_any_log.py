@@ -221,12 +221,12 @@ def test_a_format_of_ones_own_is_told_as_text_or_by_the_configuration(how: str, 
     ("log_format", "unit", "mistakes"),
     [
         ("$remote_addr $request_time", "hours", [r"no \$msec.* and no \$status", "--unit hours"]),
-        ("/no/such/nginx.conf", None, ["no log_format"]),
+        ("/no/such/nginx.conf", None, ["no log_format", "--upstream A=other"]),
         (__file__.replace("test_any_log", "conftest"), None, ["declares no log_format"]),
     ],
 )
 def test_wrong_hints_are_wrong_input(log_format: str, unit: str | None, mistakes: list[str]) -> None:
     with pytest.raises(PlanError) as wrong:
-        hints_of(log_format, unit)
+        hints_of(log_format, unit, ["A=other"])
     for mistake in mistakes:
         wrong.match(mistake)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
@@ -11,7 +12,6 @@ from pathlib import Path
 from runbook_lib import accesslog
 from runbook_lib.accesslog import Hints, LogCounts
 from runbook_lib.accesslog.formats import LogFormat, declared
-from runbook_lib.accesslog.names import GATEWAYS
 from runbook_lib.accesslog.reader import NO_HINTS
 from runbook_lib.analysis.cores import read_on_all_cores
 from runbook_lib.analysis.partitions import read_partitions
@@ -19,15 +19,19 @@ from runbook_lib.errors import EvidenceError, PlanError
 
 LONG_BYTES = 100_000_000
 """From here on a second process pays: it takes a third of a second to begin."""
+UPSTREAM = re.compile(r"(\S+)=(primary|canary)")
 UNITS = ("s", "ms", "us", "ns")
 
 
-def hints_of(log_format: str | None, unit: str | None) -> Hints:
+def hints_of(log_format: str | None, unit: str | None, upstreams: Sequence[str] = ()) -> Hints:
     """`log_format` is the format itself, or a file that declares some: nginx.conf, or what `nginx -T` printed.
 
-    Raises PlanError with all mistakes.
+    Raises PlanError with all mistakes, those in `upstreams` as well (see named_upstreams).
     """
-    mistakes, formats = [], list[LogFormat]()
+    formats = list[LogFormat]()
+    mistakes = [
+        f"--upstream {o}: it is ADDRESS=primary or ADDRESS=canary" for o in upstreams if not UPSTREAM.fullmatch(o)
+    ]
     if unit not in (None, *UNITS):
         mistakes.append(f"--unit {unit}: it is one of {', '.join(UNITS)}")
     try:
@@ -44,16 +48,8 @@ def hints_of(log_format: str | None, unit: str | None) -> Hints:
 
 
 def named_upstreams(options: Sequence[str]) -> dict[str, str]:
-    """{ADDRESS: gateway} of some ADDRESS=primary and ADDRESS=canary. Raises PlanError with all mistakes."""
-    pairs = [option.rpartition("=") for option in options]
-    wrong = [
-        f"--upstream {''.join(p)}: it is ADDRESS=primary or ADDRESS=canary"
-        for p in pairs
-        if not p[0] or p[2] not in GATEWAYS[:2]
-    ]
-    if wrong:
-        raise PlanError("the log", wrong)
-    return {address: gateway for address, _, gateway in pairs}
+    """{ADDRESS: gateway} of some ADDRESS=primary and ADDRESS=canary that hints_of let pass."""
+    return {found[1]: found[2] for option in options if (found := UPSTREAM.fullmatch(option))}
 
 
 def read_log(

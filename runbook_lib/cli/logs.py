@@ -45,7 +45,7 @@ def analyse(
     from runbook_lib.regions.rollout import EXIT_CODES
     from runbook_lib.regions.workers import workers
 
-    hints, named = hints_of(log_format, unit), named_upstreams(upstream or [])
+    hints, named = hints_of(log_format, unit, upstream or []), named_upstreams(upstream or [])
     known = reading.load(region) if region else None
     upstreams = {**(known.upstreams if known else {}), **named} or None
     with workers(dask) as executor:
