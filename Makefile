@@ -18,8 +18,11 @@ CACHES = .pytest_cache .mypy_cache .ruff_cache .hypothesis build
 demo: setup
 	@$(RUN_DEMO)
 
+# A file's tests stay together: they share a practice Mac.
+QUICK = -m "not openclaw and not long" -n logical --maxprocesses 4 --dist loadfile
+
 test: setup
-	@$(BIN)/python -m pytest -m "not openclaw and not long" $(ARGS)
+	@$(BIN)/python -m pytest $(QUICK) $(ARGS)
 
 test-long: setup
 	@$(BIN)/python -m pytest -m "long and not openclaw" $(ARGS)
@@ -29,7 +32,7 @@ test-openclaw: setup
 
 TIMES = 20
 flakes: setup
-	@$(BIN)/python tests/flakes.py $(TIMES) $(ARGS)
+	@$(BIN)/python tests/flakes.py $(TIMES) $(QUICK) $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check --quiet .

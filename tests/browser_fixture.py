@@ -40,7 +40,7 @@ CONTRASTS = """() => {
 TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # as long as it lives its event loop is the thread's, and asyncio.run fails
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         found = shutil.which("chromium")
