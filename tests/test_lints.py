@@ -55,7 +55,7 @@ def asked(own: OwnNginx, open_files: str = "4096", has_slow_start: bool = False)
     done = own.run("-T", "-q")
     text = " ".join(done.stderr.split())
     conf = own.configuration() if done.returncode == 0 else None
-    return Nginx(conf, "nginx/1", open_files, has_slow_start, done.returncode, text)
+    return Nginx(conf, "nginx/1", 1, open_files, has_slow_start, done.returncode, text)
 
 
 def found(own: OwnNginx, **keys: Any) -> list[tuple[str, str, str, int]]:
@@ -147,9 +147,11 @@ def test_headers_of_the_nearest_level_alone_hold(own: OwnNginx) -> None:
     assert found(own) == [("error", "attribution", "openclaw.conf", 9)]
 
 
-def test_two_servers_with_max_fails_are_fine(own: OwnNginx) -> None:
+def test_another_server_of_the_group_would_get_nothing_any_more(own: OwnNginx) -> None:
     backup = "PRIMARY max_fails=3;\n    server 127.0.0.1:9 backup;"
     own.serve(GOOD.replace("PRIMARY;", backup, 1))
+    assert found(own) == [("error", "group", "openclaw.conf", 3)]
+    own.serve(GOOD.replace("PRIMARY;", backup.replace("backup", "down"), 1))
     assert found(own) == []
 
 

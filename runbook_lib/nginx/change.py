@@ -12,7 +12,6 @@ from runbook_lib.mac.proposal import Proposal, sh, staged
 from runbook_lib.nginx.asking import probe_nginx, probe_pulse
 from runbook_lib.nginx.rendering import render
 from runbook_lib.onmac import script
-from runbook_lib.records.kinds import Act, Kind
 from runbook_lib.ssh.host import Completed
 
 RELOAD_LIMIT_S = 5  # a reload that is not visible to new connections after this long has failed
@@ -33,11 +32,11 @@ def propose_weights(mac: Mac, weights: Sequence[float]) -> list[Proposal]:
     nginx, pulse = probe_nginx(mac), probe_pulse(mac)
     if nginx.configuration is None:
         raise ActionFailed(f"{mac.host.name}: nginx -t fails before any change: {nginx.test_text}. Mend that first")
-    attempt = len(mac.ledger.events(Kind.DRAINED))
+    attempt = len(mac.ledger.events("drained"))
     running, files = pulse.revision, nginx.configuration.files
     proposals = []
     for weight_pct in weights:
-        wanted = render(mac.plan, nginx.configuration, weight_pct, nginx.has_slow_start, attempt)
+        wanted = render(mac.plan, nginx.configuration, weight_pct, nginx.has_slow_start, attempt, nginx.default_log)
         differing = {path: text for path, text in wanted.files.items() if files.get(path, "") != text}
         is_kept = running == wanted.revision and pulse.unconfirmed != running
         proposals.append(
@@ -84,7 +83,6 @@ def propose_files(
     words = [section.binary, section.conf, section.pid_file, section.error_log]
     sudo = f"{section.sudo_words} ".lstrip()
     return Proposal(
-        Act.CONFIGURE_NGINX,
         what,
         f"# {what}\n{body}",
         args=(

@@ -6,18 +6,18 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
-
-import crossplane
 
 from runbook_lib.errors import EvidenceError
+from runbook_lib.nginx.parsing import Parsed, parse
 
 
 @dataclass(frozen=True, eq=False)
 class Directive:
-    """One directive of the configuration, with the blocks it stands in, outermost first."""
+    """One directive of the configuration, with the blocks it stands in, outermost first.
+
+    `spans` are where its name and each argument stand in the file's text, `ends` is after its `;` or `{`,
+    `closes` after the `}` of its block.
+    """
 
     name: str
     args: tuple[str, ...]
@@ -25,6 +25,17 @@ class Directive:
     line: int
     within: tuple[Directive, ...]
     block: list[Directive] | None
+    spans: tuple[tuple[int, int], ...] = ()
+    ends: int = 0
+    closes: int = 0
+
+    @property
+    def at(self) -> int:
+        return self.spans[0][0]
+
+    @property
+    def place(self) -> str:
+        return f"{self.file} line {self.line}"
 
     def text(self) -> str:
         return " ".join([self.name, *self.args])
@@ -35,10 +46,16 @@ class Directive:
 
     def effective(self, name: str) -> Directive | None:
         """What holds here: the nearest directive of that name, in this block or one around it."""
-        for level in (self, *reversed(self.within)):
-            if found := level.find(name):
-                return found[-1]
-        return None
+        found = self.effective_all(name)
+        return found[-1] if found else None
+
+    def effective_all(self, name: str) -> list[Directive]:
+        """What holds here of a directive that is written several times: those of the nearest block that has any."""
+        return next((found for level in (self, *reversed(self.within)) if (found := level.find(name))), [])
+
+    def around(self, name: str) -> Directive | None:
+        """The nearest block of that name around it."""
+        return next((level for level in reversed(self.within) if level.name == name), None)
 
 
 class Configuration:
@@ -64,26 +81,23 @@ class Configuration:
         yield from (d for d in _walk(self.root) if not names or d.name in names)
 
     def _directives(self, file: str, within: tuple[Directive, ...]) -> list[Directive]:
-        return list(self._expand(_parse(self.files[file], file), file, within))
+        return list(self._expand(parse(self.files[file], file), file, within))
 
-    def _expand(self, parsed: list[dict[str, Any]], file: str, within: tuple[Directive, ...]) -> Iterator[Directive]:
+    def _expand(self, parsed: list[Parsed], file: str, within: tuple[Directive, ...]) -> Iterator[Directive]:
         for item in parsed:
-            if item["directive"] == "include":
-                pattern = item["args"][0]
+            name, *args = item.words
+            if name == "include":
+                pattern = args[0]
                 pattern = pattern if pattern.startswith("/") else f"{self.main.rpartition('/')[0]}/{pattern}"
                 for included in (name for name in self.files if _globbed(name, pattern)):
                     yield from self._directives(included, within)
                 continue
+            block: list[Directive] | None = None if item.block is None else []
             here = Directive(
-                item["directive"],
-                tuple(item["args"]),
-                file,
-                item["line"],
-                within,
-                [] if "block" in item else None,
+                name, tuple(args), file, item.line, within, block, tuple(item.spans), item.ends, item.closes
             )
-            if here.block is not None:
-                here.block.extend(self._expand(item["block"], file, (*within, here)))
+            if block is not None:
+                block.extend(self._expand(item.block or [], file, (*within, here)))
             yield here
 
 
@@ -102,26 +116,29 @@ def _walk(directive: Directive) -> Iterator[Directive]:
         yield from _walk(child)
 
 
-def _parse(text: str, name: str) -> list[dict[str, Any]]:
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "nginx.conf"
-        file.write_text(text)
-        payload = crossplane.parse(str(file), single=True, check_ctx=False, check_args=False, strict=False)
-    if payload["errors"]:
-        raise EvidenceError(f"{name}: {payload['errors'][0]['error']}")
-    parsed: list[dict[str, Any]] = payload["config"][0]["parsed"]
-    return parsed
+def address_of(proxy: Directive) -> str:
+    """The address, group or variable that a proxy_pass names, without scheme and path."""
+    target = re.sub(r"^https?://", "", proxy.args[0], flags=re.IGNORECASE)
+    named = re.match(r"\$\{?\w+\}?|[^/$?]*", target)
+    return named[0] if named else ""
+
+
+def is_local(address: str, port: int) -> bool:
+    """Whether an address is this port of the machine itself."""
+    return re.fullmatch(rf"(127\.0\.0\.1|localhost|\[::1\]):{port}", address) is not None
+
+
+def groups_of(configuration: Configuration, port: int) -> dict[str, Directive]:
+    """The upstream groups with a server at this loopback port, by name."""
+    groups = (group for group in configuration.walk("upstream") if group.args)
+    return {g.args[0]: g for g in groups if any(is_local(s.args[0], port) for s in g.find("server"))}
 
 
 def proxies_to(configuration: Configuration, port: int) -> list[Directive]:
-    """The proxy_pass directives that end at this loopback port, directly or through an upstream block."""
-    local = re.compile(rf"(127\.0\.0\.1|localhost|\[::1\]):{port}$")
-    groups = {
-        u.args[0] for u in configuration.walk("upstream") if any(local.match(s.args[0]) for s in u.find("server"))
-    }
-    found = []
-    for proxy in configuration.walk("proxy_pass"):
-        target = re.sub(r"^https?://", "", proxy.args[0]).partition("/")[0]
-        if local.match(target) or target in groups or target == "$openclaw_pool":
-            found.append(proxy)
-    return found
+    """The proxy_pass directives of HTTP that end at this loopback port, directly or through an upstream block."""
+    groups = groups_of(configuration, port)
+    return [
+        proxy
+        for proxy in configuration.walk("proxy_pass")
+        if proxy.around("http") and (is_local(at := address_of(proxy), port) or at in groups or at == "$openclaw_pool")
+    ]

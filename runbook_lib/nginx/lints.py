@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from runbook_lib.nginx.adoption import refusals
 from runbook_lib.nginx.asking import Nginx
 from runbook_lib.nginx.configuration import Configuration, Directive, proxies_to
+from runbook_lib.nginx.ways import is_managed, unsplit
 from runbook_lib.plan.models import Plan
 from runbook_lib.verdict import Answer, Check, Hop
 
@@ -75,7 +77,7 @@ def _lone_server(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Find
         servers = upstream.find("server")
         for server in servers:
             if len(servers) == 1 and any(a.startswith(("max_fails=", "fail_timeout=")) for a in server.args):
-                if _is_managed(plan, upstream):
+                if is_managed(plan, upstream):
                     continue
                 yield _at(
                     "advice",
@@ -109,7 +111,7 @@ def _localhost(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Findin
 
 def _attribution(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
     for proxy in proxies_to(conf, plan.primary.port):
-        if _is_managed(plan, proxy):
+        if is_managed(plan, proxy):
             continue
         headers = {h.args[0].lower(): h for h in _headers(proxy)}
         forwarded = headers.get("x-forwarded-for")
@@ -146,7 +148,7 @@ def _headers(proxy: Directive) -> list[Directive]:
 def _read_timeout(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
     wanted_s = plan.runtime.longest_model_round_trip_s
     for proxy in proxies_to(conf, plan.primary.port):
-        if _is_managed(plan, proxy):
+        if is_managed(plan, proxy):
             continue
         timeout = proxy.within[-1].effective("proxy_read_timeout")
         seconds = _seconds(timeout.args[0]) if timeout else 60.0
@@ -214,7 +216,7 @@ def _tls(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
         next(d for d in reversed(p.within) if d.name == "server")
         for port in (plan.primary.port, plan.canary.port)
         for p in proxies_to(conf, port)
-        if not _is_managed(plan, p)
+        if not is_managed(plan, p)
     }
     servers = {s for s in servers if any("ssl" in listen.args for listen in s.find("listen")) or _is_on(s, "ssl")}
     for name in ("ssl_protocols", "ssl_ciphers"):
@@ -232,7 +234,7 @@ def _tls(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
 
 def _logs(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
     wanted = ("upstream_status", "upstream_connect_time", "upstream_header_time")
-    formats = [" ".join(f.args) for f in conf.walk("log_format") if not _is_managed(plan, f)]
+    formats = [" ".join(f.args) for f in conf.walk("log_format") if not is_managed(plan, f)]
     if not any(all(name in text for name in wanted) for text in formats):
         yield _at(
             "advice",
@@ -243,52 +245,30 @@ def _logs(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
         )
 
 
-def _hidden(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
-    """What would hide requests from the runbook's own log, or the drain file from nginx."""
-    seen: set[tuple[str, int]] = set()
-    for proxy in proxies_to(conf, plan.primary.port):
-        server = next((d for d in reversed(proxy.within) if d.name == "server"), None)
-        if server is None or _is_managed(plan, proxy):
-            continue
-        levels = list(reversed(proxy.within[proxy.within.index(server) :]))
-        logs = next((found for level in levels if (found := _own(plan, level, "access_log"))), [])
-        caches = [c for c in _own(plan, server, "open_file_cache") if c.args[0] != "off"]
-        for directive in [*(log for log in logs if log.args[0] == "off"), *caches]:
-            at = (directive.file, directive.line)
-            if at in seen:
-                continue
-            seen.add(at)
-            if directive.name == "access_log":
-                finding = "access_log off hides these requests from the runbook's log too: nothing could be judged"
-                yield _at("error", "hidden log", directive, finding, "remove it")
-            else:
-                finding = "open_file_cache in the server block hides the drain file from nginx while it is valid"
-                yield _at("error", "open_file_cache", directive, finding, "move it to the http block, or remove it")
+def _adoption(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
+    """What the first weight would be refused for, and what it would leave past the split."""
+    for one in refusals(plan, conf):
+        yield Finding("error", one.rule, one.file, one.line, one.finding, one.fix)
+    for proxy in unsplit(plan, conf):
+        finding = f"`{proxy.text()}` leads to primary past the split: its requests are never the canary's"
+        yield _at("advice", "not split", proxy, finding, "nothing, or serve it from nginx.server_file")
 
 
 def _ways(plan: Plan, conf: Configuration) -> list[Directive]:
     """The proxy_pass lines of yours that lead to a gateway."""
     found = [p for port in (plan.primary.port, plan.canary.port) for p in proxies_to(conf, port)]
-    return [proxy for proxy in dict.fromkeys(found) if not _is_managed(plan, proxy)]
+    return [proxy for proxy in dict.fromkeys(found) if not is_managed(plan, proxy)]
 
 
 def _groups(plan: Plan, conf: Configuration) -> list[Directive]:
     """The upstream groups of yours that lead to a gateway."""
     named = {re.sub(r"^https?://", "", proxy.args[0]).partition("/")[0] for proxy in _ways(plan, conf)}
-    return [group for group in conf.walk("upstream") if group.args[0] in named and not _is_managed(plan, group)]
+    return [group for group in conf.walk("upstream") if group.args[0] in named and not is_managed(plan, group)]
 
 
 def _is_on(server: Directive, name: str) -> bool:
     found = server.effective(name)
     return found is not None and found.args[0] == "on"
-
-
-def _own(plan: Plan, level: Directive, name: str) -> list[Directive]:
-    return [found for found in level.find(name) if not _is_managed(plan, found)]
-
-
-def _is_managed(plan: Plan, directive: Directive) -> bool:
-    return directive.file.startswith(f"{plan.nginx.managed_dir}/")
 
 
 def _seconds(text: str) -> float:
@@ -307,5 +287,5 @@ RULES = (
     _connections,
     _tls,
     _logs,
-    _hidden,
+    _adoption,
 )

@@ -36,7 +36,8 @@ def commands(plan: Plan) -> Iterator[tuple[str, str]]:
     yield section.binary, f"-t -q -e stderr -c {conf}"
     yield "/bin/kill", "-HUP [0-9]+"
     yield "/bin/cp", f"-p {STAGED}[.]before {pending}[.]next/"
-    targets = [f"{section.managed_dir}/http.conf", f"{section.managed_dir}/server.conf", section.server_file]
+    managed = [f"{section.managed_dir}/{name}.conf" for name in ("http", "server", "logs", "admin")]
+    targets = [*managed, section.server_file]
     for folder in dict.fromkeys(target.rpartition("/")[0] for target in targets):
         yield "/bin/mkdir", f"-p {_exact(folder)}"
     for target in targets:
