@@ -39,7 +39,7 @@ PATHS = (
 )
 ADDED = (
     r"include \S+/managed/(http|server|logs|admin)\.conf",
-    r"proxy_redirect http://\S+ /\S*",
+    r"proxy_redirect (?i:http)://\S+ /\S*",
     r"proxy_set_header Host \S+",
     r"rewrite \"\(\?is\)\^[^\"]*\(\.\*\)\$\" /\S*\$1 break",
     r"access_log \"\S+/openclaw-rollout\.tsv\" openclaw_rollout",

@@ -8,7 +8,8 @@ import pytest
 from adopted import PATHS, only_the_target_changed, site
 
 from runbook_lib.errors import ActionFailed
-from runbook_lib.nginx.adoption import refusals
+from runbook_lib.nginx.adoption import adopt, refusals
+from runbook_lib.nginx.configuration import Configuration
 from runbook_lib.nginx.ways import unsplit
 
 LISTEN = "    listen 127.0.0.1:PUBLIC;\n"
@@ -63,6 +64,14 @@ SAME = {
     "a prefix without slash": server(location("/claw", "proxy_pass http://127.0.0.1:PRIMARY/x;")),
     "a path beside settings": server(
         location("/claw/", "proxy_pass http://127.0.0.1:PRIMARY/;", "set $a 1;", "if ($arg_q) { return 418; }")
+    ),
+    "a scheme in capitals": server(location("/", "proxy_pass HTTP://127.0.0.1:PRIMARY;")),
+    "two in one location": server(location("/", f"if ($arg_a) {{ {PASS} }}", PASS)),
+    "braced variables": server(
+        location("/", PASS, 'proxy_set_header X-A "${host};";', "proxy_set_header Host ${host};")
+    ),
+    "rewritten to a path": server(
+        "rewrite ^/x$ /claw/x last;", location("/claw/", "proxy_pass http://127.0.0.1:PRIMARY/;")
     ),
     "path by variable": server(location("/", "proxy_pass http://127.0.0.1:PRIMARY$request_uri;")),
     "path by capture": server(location("~ ^/claw/(.*)$", "proxy_pass http://127.0.0.1:PRIMARY/$1$is_args$args;")),
@@ -160,6 +169,11 @@ REFUSED = {
         server(location("/c/", "proxy_pass http://127.0.0.1:PRIMARY/;", "proxy_set_header X-Path $uri;")),
         [(5, "would show the path", "$request_uri")],
     ),
+    "a log of the path": (
+        "log_format mine '$uri $status';\n"
+        + server("access_log FOLDER/x.log mine;", location("/c/", "proxy_pass http://127.0.0.1:PRIMARY/;")),
+        [(1, "`log_format mine` would show the path", "$request_uri")],
+    ),
     "none": (server(location("/", "proxy_pass http://127.0.0.1:OTHER;")), [(0, "no proxy_pass", "nginx.server_file")]),
 }  # fmt: skip
 
@@ -217,7 +231,20 @@ def test_a_snippet_whose_settings_differ_by_place_is_refused(tmp_path: Path) -> 
         assert (Path(found.file).name, found.line, found.rule) == ("gateway.inc", 2, "included twice")
 
 
-def test_another_server_of_primary_and_a_stream_are_named_as_not_split(tmp_path: Path) -> None:
+def test_a_stream_to_primary_is_named_as_not_split_and_never_edited(tmp_path: Path) -> None:
+    with site(tmp_path, {"site.conf": server(location("/", PASS))}) as here:
+        conf, files = str(here.own.conf), here.own.configuration().files
+        server_of_it = f"server {{ listen 9; proxy_pass 127.0.0.1:{here.own.primary}; }}"
+        stream = f"stream {{\n    {server_of_it}\n}}\n"
+        files = {**files, conf: files[conf] + stream}
+        dump = "".join(f"# configuration file {path}:\n{text}\n" for path, text in files.items())
+        configuration = Configuration(dump, conf)
+        (found,) = unsplit(here.plan, configuration)
+        assert (found.file, found.around("stream") is None) == (conf, False)
+        assert list(adopt(here.plan, configuration)) == [str(here.own.server_file)]
+
+
+def test_another_server_of_primary_is_named_as_not_split(tmp_path: Path) -> None:
     other = server(location("/", PASS), listen="    listen 127.0.0.1:SECOND;\n")
     with site(tmp_path, {"site.conf": server(location("/", PASS)), "other.conf": other}) as here:
         (found,) = unsplit(here.plan, here.own.configuration())

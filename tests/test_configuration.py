@@ -56,3 +56,29 @@ def test_a_dump_without_the_main_file_is_no_evidence(dump: str) -> None:
 def test_a_broken_file_is_no_evidence(text: str) -> None:
     with pytest.raises(EvidenceError, match="/e/nginx.conf: "):
         Configuration(f"# configuration file /e/nginx.conf:\n{text}\n\n", "/e/nginx.conf")
+
+
+LUA = """http {
+    init_by_lua_block { local s = [[ } ]] -- } in a comment
+        --[==[ }
+        ]==] local t = { a = "}", b = '\\'}' } }
+    server { listen 1; content_by_lua_block { if x then ngx.say("{") end } }
+}
+"""
+
+
+def test_a_block_of_lua_is_passed_over_whole() -> None:
+    """nginx with Lua lets a brace stand in Lua's own strings and comments."""
+    configuration = Configuration(f"# configuration file /e/nginx.conf:\n{LUA}\n", "/e/nginx.conf")
+    assert [(d.name, d.line) for d in configuration.walk("listen", "content_by_lua_block")] == [
+        ("listen", 5),
+        ("content_by_lua_block", 5),
+    ]
+
+
+def test_words_are_read_as_nginx_reads_them() -> None:
+    text = 'a b#c \'d;{\' "e}\\"" ${f}g h\\;i; # j; {\r\n\tk\tl {m n;}\n'
+    configuration = Configuration(f"# configuration file /e/nginx.conf:\n{text}\n", "/e/nginx.conf")
+    a, k, m = configuration.walk()
+    assert a.args == ("b#c", "d;{", 'e}"', "${f}g", "h\\;i")
+    assert (k.name, k.args, k.line, m.args) == ("k", ("l",), 2, ("n",))

@@ -275,3 +275,15 @@ def test_a_way_without_tls_is_not_compared_with_one_that_has_it(own: OwnNginx) -
     plain = GOOD.replace("    location", "    ssl_protocols TLSv1.3;\n    location")
     own.serve(GOOD + plain.partition("}\n")[2])
     assert [row for row in found(own) if row[1] == "tls"] == []
+
+
+def test_a_snippet_that_sudo_may_not_write_is_named_once(own: OwnNginx) -> None:
+    own.serve(GOOD.replace(GOOD[GOOD.index("    location") : GOOD.rindex("}\n")], "    include gateway.inc;\n") + "\n")
+    inside = GOOD[GOOD.index("    location") : GOOD.rindex("}\n")].replace("630s", "9s")
+    (own.folder / "gateway.inc").write_text(inside)
+    assert found(own) == [("error", "proxy_read_timeout", "gateway.inc", 7)]
+    frame = lint(own.plan(sudo=True), asked(own))
+    assert [(rule, Path(file).name) for rule, file in zip(frame["rule"], frame["file"], strict=True)] == [
+        ("proxy_read_timeout", "gateway.inc"),
+        ("sudo", "gateway.inc"),
+    ]

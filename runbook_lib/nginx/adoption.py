@@ -23,7 +23,7 @@ def adopt(plan: Plan, configuration: Configuration, default_log: str = "") -> di
     """
     edits, found = _edited(plan, configuration, default_log)
     if found:
-        said = (f"{one.file} line {one.line}: {one.finding}. {one.fix}" for one in found)
+        said = (f"{one.file}{f' line {one.line}' * (one.line > 0)}: {one.finding}. {one.fix}" for one in found)
         raise ActionFailed("; ".join(said) + "; nothing was changed")
     return edits.texts()
 

@@ -14,6 +14,7 @@ from runbook_lib.nginx.configuration import Configuration, Directive, address_of
 from runbook_lib.nginx.ways import Way
 from runbook_lib.plan.models import Plan
 
+SHOWN = ("add_header", "proxy_cache_key", "proxy_set_body", "proxy_cookie_path")
 PLAIN_PATH = re.compile(r"/[A-Za-z0-9/_.~-]*")
 OF_THE_PATH = re.compile(r"\$\{?(uri|document_uri|\d)\b")
 OF_THE_TARGET = re.compile(r"\$\{?(proxy_host|proxy_port)\b\}?")
@@ -54,7 +55,7 @@ def redirects_beside(way: Way) -> list[str]:
 def default_redirect(way: Way) -> str:
     """`proxy_redirect default`, written out."""
     location = way.home.args[-1] if way.path else "/"
-    return f"http://{way.address}{way.path or '/'} {location}"
+    return f"{way.scheme}{way.address}{way.path or '/'} {location}"
 
 
 def rewrites_beside(way: Way) -> list[str]:
@@ -95,10 +96,10 @@ def refusals(plan: Plan, configuration: Configuration, way: Way) -> Iterator[Ref
                     "Write a proxy_set_header Host in its own location",
                 )
     if way.path and "$" not in way.path:
-        yield from _of_path(way, plain, held)
+        yield from _of_path(configuration, way, plain, held)
 
 
-def _of_path(way: Way, plain: str, held: list[Directive]) -> Iterator[Refusal]:
+def _of_path(configuration: Configuration, way: Way, plain: str, held: list[Directive]) -> Iterator[Refusal]:
     home, proxy = way.home, way.proxy
     odd = next((path for path in (way.path, home.args[-1]) if not PLAIN_PATH.fullmatch(path)), None)
     if odd:
@@ -113,12 +114,20 @@ def _of_path(way: Way, plain: str, held: list[Directive]) -> Iterator[Refusal]:
             "path", step, f"`{step.text()}` changes the path, and so does the URI part of `{proxy.text()}`",
             f"Write `{plain}`, and the path in the rewrite",
         )  # fmt: skip
-    for header in held:
-        if OF_THE_PATH.search(" ".join(header.args[1:])):
+    for shown in [*held, *(one for name in SHOWN for one in home.effective_all(name)), *_formats(configuration, home)]:
+        if OF_THE_PATH.search(" ".join(shown.args[1:])) or (shown.name in SHOWN and OF_THE_PATH.search(shown.args[0])):
             yield refusal(
-                "path", header, f"`{header.text()}` would show the path that the URI part of proxy_pass makes",
-                "Write $request_uri, or do without the URI part",
-            )  # fmt: skip
+                "path",
+                shown,
+                f"`{shown.name} {shown.args[0]}` would show the path that the URI part of `{proxy.text()}` makes",
+                "Write $request_uri there, or do without the URI part",
+            )
+
+
+def _formats(configuration: Configuration, home: Directive) -> Iterator[Directive]:
+    """The formats of the logs that are written at a location."""
+    names = {log.args[1] for log in home.effective_all("access_log") if len(log.args) > 1}
+    yield from (one for one in configuration.walk("log_format") if one.args[0] in names)
 
 
 def _of_group(plan: Plan, group: Directive | None, port: int) -> Iterator[Refusal]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from runbook_lib.nginx.adoption import refusals
+from runbook_lib.nginx.adoption import adopt, refusals
 from runbook_lib.nginx.asking import Nginx
 from runbook_lib.nginx.configuration import Configuration, Directive, proxies_to
 from runbook_lib.nginx.ways import is_managed, unsplit
@@ -36,7 +36,7 @@ def lint(plan: Plan, nginx: Nginx) -> pd.DataFrame:
         found = [_refused(plan, nginx.test_text)]
     else:
         found = [finding for rule in RULES for finding in rule(plan, nginx, nginx.configuration)]
-    frame = pd.DataFrame([vars(finding) for finding in found], columns=COLUMNS)
+    frame = pd.DataFrame([vars(finding) for finding in dict.fromkeys(found)], columns=COLUMNS)
     return frame.sort_values("severity", key=lambda s: s != "error", kind="stable", ignore_index=True)
 
 
@@ -247,8 +247,14 @@ def _logs(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
 
 def _adoption(plan: Plan, nginx: Nginx, conf: Configuration) -> Iterator[Finding]:
     """What the first weight would be refused for, and what it would leave past the split."""
-    for one in refusals(plan, conf):
+    refused = refusals(plan, conf)
+    for one in refused:
         yield Finding("error", one.rule, one.file, one.line, one.finding, one.fix)
+    if plan.nginx.sudo and not refused:
+        for file, text in adopt(plan, conf).items():
+            if file != plan.nginx.server_file and text != conf.files[file]:
+                finding = "this file is edited, too, and the printed sudoers file allows nginx.server_file alone"
+                yield Finding("advice", "sudo", file, 1, finding, "allow it as the printed file allows that one")
     for proxy in unsplit(plan, conf):
         finding = f"`{proxy.text()}` leads to primary past the split: its requests are never the canary's"
         yield _at("advice", "not split", proxy, finding, "nothing, or serve it from nginx.server_file")

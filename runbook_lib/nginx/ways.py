@@ -34,6 +34,11 @@ class Way:
         return address_of(self.proxy)
 
     @property
+    def scheme(self) -> str:
+        """`http://`, as written: nginx compares it to the letter."""
+        return self.proxy.args[0].partition(self.address)[0]
+
+    @property
     def path(self) -> str:
         """What the proxy_pass names after the address; with a variable in it, it is the whole path."""
         return re.sub(r"^https?://", "", self.proxy.args[0], flags=re.IGNORECASE).removeprefix(self.address)
