@@ -1,11 +1,13 @@
 # make demo                      a whole rollout on the practice Mac
 # make demo GATEWAY=openclaw     the same with the real OpenClaw instead of the stand-in, and back again
+# make demo LAYOUT=stock         the same on a Mac as installers leave it: discover writes its parameters
 # make demo FAULT=canary-5xx     the same with one fault: it must end in a fail, so make ends with an error
 # make test [ARGS="-k plan"]     every test but those of minutes (make test-long) and of OpenClaw (make test-openclaw)
 # make flakes ARGS="-k reload"   the same tests TIMES times, 20 unless said, and how often they failed
 # make lint | format | lock | bench | clean
 BIN = .venv/bin
-RUN_DEMO = $(BIN)/rollout lab demo $(if $(GATEWAY),--gateway $(GATEWAY) --and-back) $(if $(FAULT),--fault $(FAULT))
+RUN_DEMO = $(BIN)/rollout lab demo $(if $(LAYOUT),--layout $(LAYOUT)) $(if $(GATEWAY),--gateway $(GATEWAY)) \
+	$(if $(LAYOUT)$(GATEWAY),--and-back) $(if $(FAULT),--fault $(FAULT))
 SCRIPTS = $(wildcard runbook_lib/onmac/*.sh runbook_lib/lab/*.sh runbook_lib/lab/templates/*.sh)
 # Not ours: variables that the library sets around a script (SC2154, SC2034), node's own ${…} in quotes (SC2016).
 SHELLCHECK = $(BIN)/shellcheck --shell=sh --exclude=SC2154,SC2034,SC2016

@@ -24,7 +24,7 @@ UNKNOWN_URL = "this is not a URL that apprise knows; try it with the apprise com
 
 
 def send(url: str, title: str, body: str, severity: Severity) -> str:
-    """Send to an apprise URL, a resolved secret; answers what went wrong, empty where the channel took it."""
+    """Send to an apprise URL, a resolved secret; returns what went wrong, empty where the channel took it."""
     with _quiet_apprise():
         channel = apprise.Apprise()
         if not channel.add(url):

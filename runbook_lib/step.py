@@ -24,8 +24,10 @@ from runbook_lib.nginx.change import propose_weight
 from runbook_lib.plan import reading
 from runbook_lib.plan.models import Plan
 from runbook_lib.records import manifest
+from runbook_lib.records.events import Event
 from runbook_lib.records.evidence import Run
-from runbook_lib.records.ledger import Event
+from runbook_lib.records.kinds import Cause, Kind
+from runbook_lib.records.weights import drains
 from runbook_lib.show import report
 from runbook_lib.show.board import publish
 from runbook_lib.show.proposed import proposed
@@ -79,7 +81,7 @@ class Step:
     def preview(self, *changes: Proposal | Sending) -> Shown:
         """What would be done, in order: the commands, the diffs, and how to undo each."""
         for change in changes:
-            self.mac.ledger.append("proposed", change.what, undo=change.undo, **change.facts)
+            self.mac.ledger.append(Kind.PROPOSED, change.what, act=change.act, undo=change.undo, **change.facts)
         return report.together(*(part for change in changes for part in proposed(change, self.mac.vault.redact)))
 
     def apply(self, *proposals: Proposal) -> list[dict[str, Any]]:
@@ -118,17 +120,17 @@ class Step:
                 f"{self.name} in {self.plan.region} is judged; nothing was done again. Run the notebook from its top "
                 f"to do the step anew. To drain the canary at any time: rollout drain {self.plan.region}"
             )
-        drains = [e for e in self.mac.ledger.events("drained") if e["seq"] > self._opened_seq]
-        if gives_traffic and drains:
+        drained = [e for e in drains(self.mac.ledger.events()) if e["seq"] > self._opened_seq]
+        if gives_traffic and drained:
             raise StepNotReady(
                 f"{self.name} in {self.plan.region}: the canary was drained since this step was opened "
-                f"({drains[-1]['detail']['why']}, at {drains[-1]['at'][:19]}); it gets no traffic from here. Find out "
-                "why, then run the notebook from its top"
+                f"({drained[-1]['detail']['why']}, at {drained[-1]['at'][:19]}); it gets no traffic from here. Find "
+                "out why, then run the notebook from its top"
             )
 
-    def _judged(self) -> list[Event]:
+    def _judged(self) -> list[Event[Any]]:
         """The verdicts of this step since it was opened here."""
-        return [e for e in self.mac.ledger.events("verdict", step=self.name) if e["seq"] > self._opened_seq]
+        return [e for e in self.mac.ledger.events(Kind.VERDICT, step=self.name) if e["seq"] > self._opened_seq]
 
     def _refuse_better(self, verdict: Verdict) -> None:
         """Whoever asks again without doing the step anew may find the canary drained, and well for that."""
@@ -166,7 +168,7 @@ class Step:
         if not is_drain:
             self._hand_over(verdict.answer)
             release(self.mac)
-        self.mac.ledger.append("verdict", f"{self.name}: {verdict.word}", **detail)
+        self.mac.ledger.append(Kind.VERDICT, f"{self.name}: {verdict.word}", **detail)
         if is_drain:
             if self.name in STEPS[MANAGED_FROM:]:
                 self._withdraw("; ".join(verdict.reasons))
@@ -177,7 +179,7 @@ class Step:
 
     def _withdraw(self, why: str) -> None:
         """Canary to zero: at once by the drain file, then in the configuration."""
-        apply(self.mac, propose_drain(self.plan, why, "verdict"))
+        apply(self.mac, propose_drain(self.plan, why, Cause.VERDICT))
         apply(self.mac, propose_weight(self.mac, 0))
 
     def gate(self) -> None:
@@ -195,11 +197,11 @@ class Step:
         if verdict.answer is Answer.INCONCLUSIVE:
             raise StepInconclusive(f"{where} is inconclusive, nothing goes on: {'; '.join(verdict.reasons)}")
         asked = self.mac.host.round_trips_count
-        self.mac.ledger.append("step_closed", f"{self.name} passed", round_trips_count=asked)
+        self.mac.ledger.append(Kind.STEP_CLOSED, f"{self.name} passed", round_trips_count=asked)
 
     def _hand_over(self, answer: Answer) -> None:
         """Leave a canary that has traffic to the sentinel until somebody answers."""
-        weight = self.run.ledger().last("weight")
+        weight = self.run.ledger().last(Kind.WEIGHT)
         if self.name == STEPS[-1] and answer is Answer.PASS:
             apply(self.mac, propose_release(self.mac))
         elif self.name in STEPS and weight and weight["detail"]["weight_pct"]:
@@ -215,14 +217,14 @@ def open_step(name: str, namespace: Mapping[str, Any]) -> Step:
     plan = _plan_of(namespace)
     dry_run = bool(namespace.get("dry_run", False))
     again = bool(namespace.get("again", False))
-    run = Run.rehearsal(plan.region) if dry_run else run_for(name, plan, again)
+    run = Run.dry_run(plan.region) if dry_run else run_for(name, plan, again)
     ledger = run.ledger(name)
     mac = Mac.connect(plan, ledger, dry_run)
     mac.vault.resolve_all(plan.secret_references)
     guard_outputs(mac.vault.redact)
     run = replace(run, redact=mac.vault.redact)
     sealed = _seal_before(run, mac)
-    opened = ledger.append("step_opened", name, dry_run=dry_run, region=plan.region)
+    opened = ledger.append(Kind.STEP_OPENED, name, dry_run=dry_run, region=plan.region)
     if not dry_run:
         publish(run.directory)
     run.keep_facts(name, "plan", plan.model_dump(mode="json"))
@@ -242,9 +244,9 @@ def _plan_of(namespace: Mapping[str, Any]) -> Plan:
 
 
 def _seal_before(run: Run, mac: Mac) -> str:
-    """Seal what papermill alone has left unsealed, before this step adds to it; answers what was sealed."""
+    """Seal what papermill alone has left unsealed, before this step adds to it; returns what was sealed."""
     newest = manifest.newest(run.directory)
-    if run.is_rehearsal or not unsealed_steps(run, newest):
+    if run.is_dry_run or not unsealed_steps(run, newest):
         return ""
     made = seal(run, mac.vault, mac.plan.evidence.signing_key)
     return describe(made) if made else ""

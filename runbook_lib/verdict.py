@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import pandas as pd
 
@@ -34,8 +35,39 @@ class Hop(StrEnum):
     RUNBOOK = "runbook"
 
 
+GATEWAY_HOP = {"primary": Hop.PRIMARY, "canary": Hop.CANARY}
+ALONE = "only this gateway is bad"
+"""What the reason of a failed check ends with where the other gateway is well in the same minutes."""
+
+
+class CheckName(StrEnum):
+    """A check that something else goes by: its action, what it is set beside, a table that looks for it."""
+
+    CANARY_ERRORS = "canary 5xx"
+    PRIMARY_ERRORS = "primary 5xx"
+    NGINX_ERRORS = "nginx 5xx"
+    CANARY_CONNECT = "canary connect p95"
+    PRIMARY_CONNECT = "primary connect p95"
+    CANARY_HEADER = "canary header p95"
+    CANARY_RELOAD = "canary after reload"
+    PRIMARY_RELOAD = "primary after reload"
+    WORKERS = "workers"
+    CANARY_MEMORY = "canary RSS"
+    CANARY_BACKLOG = "canary backlog"
+    PRIMARY_BACKLOG = "primary backlog"
+    CANARY_READY = "canary ready"
+    PRIMARY_READY = "primary ready"
+    CANARY_SHARE = "canary share"
+    OBSERVED = "observed long enough"
+
+
+CONNECT = {"canary": CheckName.CANARY_CONNECT, "primary": CheckName.PRIMARY_CONNECT}
+RELOAD = {"canary": CheckName.CANARY_RELOAD, "primary": CheckName.PRIMARY_RELOAD}
+BACKLOG = {"canary": CheckName.CANARY_BACKLOG, "primary": CheckName.PRIMARY_BACKLOG}
+READY = {"canary": CheckName.CANARY_READY, "primary": CheckName.PRIMARY_READY}
 PLAIN = "(plain rule, no confidence)"
-"""In the reason of a check whose number alone decided, as Thresholds.plain_rules asks."""
+"""What the reason of a plain check ends with."""
+COLUMNS = ["name", "answer", "hop", "reason", "measured", "threshold", "unit", "samples_count", "remedy", "action"]
 SEVERITY = (Answer.PASS, Answer.INCONCLUSIVE, Answer.FAIL)
 
 
@@ -45,6 +77,7 @@ class Check:
 
     `reason` is one sentence with the measured number, the threshold and n, ready to be read aloud.
     `remedy` says what to do when the answer is not pass, `action` what is done about it (judging/actions.py).
+    `is_plain` where its number alone decides, as Thresholds.plain_rules asks.
     """
 
     name: str
@@ -57,11 +90,16 @@ class Check:
     samples_count: int | None = None
     remedy: str = ""
     action: Action | None = None
+    is_plain: bool = False
 
     @property
     def word(self) -> str:
         """The answer as people read it, with what is done about it."""
         return f"{self.answer} ({self.action})" if self.action else str(self.answer)
+
+    def row(self) -> dict[str, Any]:
+        """The check as a verdict's table and the ledger have it: COLUMNS."""
+        return {column: getattr(self, column) for column in COLUMNS}
 
 
 def passed_if(condition: bool, name: str, reason: str, hop: Hop, remedy: str = "") -> Check:
@@ -108,7 +146,7 @@ class Verdict:
     @property
     def plain(self) -> list[str]:
         """The checks that a number alone decided."""
-        return [check.name for check in self.checks if PLAIN in check.reason]
+        return [check.name for check in self.checks if check.is_plain]
 
     @property
     def hops(self) -> list[Hop]:
@@ -116,22 +154,8 @@ class Verdict:
         return list(dict.fromkeys(check.hop for check in self.worst))
 
     def table(self) -> pd.DataFrame:
-        """One row a check: name, answer, hop, reason, measured, threshold, unit, samples_count, remedy,
-        action.
-        """
-        columns = [
-            "name",
-            "answer",
-            "hop",
-            "reason",
-            "measured",
-            "threshold",
-            "unit",
-            "samples_count",
-            "remedy",
-            "action",
-        ]
-        return pd.DataFrame([asdict(c) for c in self.checks], columns=columns)
+        """One row a check, with COLUMNS."""
+        return pd.DataFrame([check.row() for check in self.checks], columns=COLUMNS)
 
 
 def _usual(answer: Answer) -> Action:

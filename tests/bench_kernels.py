@@ -25,7 +25,7 @@ STALL_LIMIT_S = 2.0
 CELLS = (
     "from runbook_lib import probes\nfrom runbook_lib.show import plots, report\n"
     "from runbook_lib.plan.thresholds import Thresholds\n"
-    "from runbook_lib.step import open_step\nfrom runbook_lib.steps import climb, collect",
+    "from runbook_lib.step import open_step\nfrom runbook_lib.steps import promotion, collect",
     "import pandas as pd\n"
     "frame = pd.DataFrame({'gateway': ['primary', 'canary'], 'before_ms': [20.0, 21.0], 'after_ms': [22.0, 23.0]})\n"
     "report.table(frame, word)",

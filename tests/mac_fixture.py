@@ -92,6 +92,12 @@ def mac(lab: PracticeMac, tmp_path: Path) -> Iterator[Mac]:
         yield connected_mac
 
 
+def with_plan(mac: Mac, **sections: dict[str, Any]) -> Mac:
+    """The same Mac under another plan."""
+    update = {name: getattr(mac.plan, name).model_copy(update=keys) for name, keys in sections.items()}
+    return replace(mac, plan=mac.plan.model_copy(update=update))
+
+
 @pytest.fixture(scope="session")
 def zsh_as_sh(tmp_path_factory: pytest.TempPathFactory) -> str:
     """zsh under the name sh, as a Mac may have it."""

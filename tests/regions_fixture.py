@@ -21,6 +21,7 @@ import pytest
 from runbook_lib.lab import faults
 from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.records.evidence import Run
+from runbook_lib.records.kinds import Kind
 from runbook_lib.records.ledger import Ledger
 
 PROJECT = Path(__file__).parents[1]
@@ -66,7 +67,7 @@ class Regions:
 
     def agree(self, name: str) -> tuple[str, str]:
         """The last verdict of a region's ledger, after the table and the page have said the same."""
-        last = self.ledger(name).last("verdict")
+        last = self.ledger(name).last(Kind.VERDICT)
         assert last is not None
         step, answer = last["step"], last["detail"]["answer"]
         row = self.table()[name]

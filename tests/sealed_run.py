@@ -14,8 +14,9 @@ from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.plan import reading
 from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run, write_whole
+from runbook_lib.records.kinds import Kind
 from runbook_lib.records.manifest import LEDGER
-from runbook_lib.steps import climb, observation
+from runbook_lib.steps import observation, promotion
 from runbook_lib.steps.collect import read_samples, read_slice
 from runbook_lib.steps.sentinel import SAMPLE_FIELDS
 from runbook_lib.verdict import Answer, Check, Verdict
@@ -85,20 +86,20 @@ def counts_of(run: Run, plan: Plan) -> LogCounts:
 def give_verdict(run: Run, step: str, checks: list[Check]) -> Verdict:
     verdict = Verdict.of(checks)
     detail = {"hops": verdict.hops, "reasons": verdict.reasons, "checks": verdict.table().to_dict("records")}
-    run.ledger(step).append("verdict", step, answer=str(verdict.answer), fetched=run.fetched(), **detail)
+    run.ledger(step).append(Kind.VERDICT, step, answer=str(verdict.answer), fetched=run.fetched(), **detail)
     return verdict
 
 
 def set_weight(run: Run, step: str, weight_pct: float, revision: str, at_s: int) -> None:
     """A weight as if it had been set at a time of the log's."""
-    event = run.ledger(step).append("weight", "the canary's weight", weight_pct=weight_pct, revision=revision)
+    event = run.ledger(step).append(Kind.WEIGHT, "the canary's weight", weight_pct=weight_pct, revision=revision)
     path = run.directory / LEDGER
     at = pd.Timestamp(at_s, unit="s", tz="UTC").isoformat(timespec="milliseconds")
     path.write_text(path.read_text().replace(f'"at": "{event["at"]}", "who"', f'"at": "{at}", "who"', 1))
 
 
 def open_and_keep(run: Run, step: str, plan: Plan) -> None:
-    run.ledger(step).append("step_opened", step, region="hk")
+    run.ledger(step).append(Kind.STEP_OPENED, step, region="hk")
     run.keep_facts(step, "plan", plan.model_dump(mode="json"))
     write_whole(run.directory / f"{step}.ipynb", json.dumps({"cells": [], "nbformat": 4, "step": step}))
     write_whole(run.directory / f"{step}.html", f"<!doctype html><title>{step}</title>")
@@ -112,8 +113,8 @@ def raise_slice(run: Run, plan: Plan) -> None:
     set_weight(run, step, 8, SLICE, STARTED_S + 750)
     keep_slice(run, "log", log_lines(plan, SLICE, STARTED_S + 750, 1800))
     counts = counts_of(run, plan)
-    raised = climb.Raised(8.0, counts.select(revision=DARK), counts.select(revision=SLICE))
-    assert give_verdict(run, step, climb.judge(plan, raised)).answer is Answer.PASS
+    raised = promotion.Raised(8.0, counts.select(revision=DARK), counts.select(revision=SLICE))
+    assert give_verdict(run, step, promotion.judge(plan, raised)).answer is Answer.PASS
 
 
 def observe_slice(run: Run, plan: Plan) -> None:
@@ -126,7 +127,7 @@ def observe_slice(run: Run, plan: Plan) -> None:
 
 def observe(run: Run, plan: Plan) -> None:
     """The verdict of step 7 over all that is kept, and a matrix."""
-    step, weight = "07_observe", run.ledger().last("weight")
+    step, weight = "07_observe", run.ledger().last(Kind.WEIGHT)
     assert weight
     seen = observation.Observation.of(plan, weight, counts_of(run, plan), read_samples(run.slices("samples")))
     run.keep_table(step, "matrix", MATRIX)

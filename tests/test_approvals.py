@@ -16,6 +16,7 @@ from runbook_lib.errors import GateWaiting, StepNotReady
 from runbook_lib.plan import reading
 from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run
+from runbook_lib.records.kinds import Act, Kind
 from runbook_lib.regions import rollout
 from runbook_lib.regions.status import status
 from runbook_lib.show.page import summary
@@ -46,8 +47,8 @@ def run(place: Path) -> Run:
 
 def verdict(run: Run, step: str, answer: str) -> None:
     ledger = run.ledger(step)
-    ledger.append("step_opened", step)
-    ledger.append("verdict", f"{step}: {answer}", answer=answer, hops=[], reasons=[], checks=[])
+    ledger.append(Kind.STEP_OPENED, step)
+    ledger.append(Kind.VERDICT, f"{step}: {answer}", answer=answer, hops=[], reasons=[], checks=[])
 
 
 def plan(**sections: dict[str, Any]) -> Plan:
@@ -76,7 +77,7 @@ def test_a_run_stops_at_the_gate_before_anything_is_connected(run: Run) -> None:
         outcome = rollout.run_region("hk", said.append)
         assert (outcome.exit_code, outcome.step) == (3, STEP)
         assert "rollout approve hk --why" in outcome.reason
-    assert len(run.ledger().events("gate_waiting")) == 1, "asked once for the same evidence"
+    assert len(run.ledger().events(Kind.GATE_WAITING)) == 1, "asked once for the same evidence"
     (row,) = status(["hk"]).to_dict("records")
     assert (row["step"], row["verdict"]) == (STEP, "waits")
     assert summary(run.directory).set_index("step").loc[STEP, "verdict"] == "waits"
@@ -112,7 +113,7 @@ def test_it_is_void_when_the_step_is_judged_again(run: Run) -> None:
 
 def test_it_is_void_after_a_drain(run: Run) -> None:
     rollout.approve("hk", "smoke is green")
-    run.ledger("drain").append("drained", "every new request goes to primary", why="by hand")
+    run.ledger("drain").append(Kind.DRAINED, "every new request goes to primary", why="by hand")
     assert "is void, the canary was drained after it" in refusal(run)
 
 
@@ -146,7 +147,7 @@ def test_a_failed_step_cannot_be_approved(run: Run, failed: str) -> None:
     verdict(run, failed, "fail")
     with pytest.raises(GateWaiting, match="no gate|failed at"):
         rollout.approve("hk", "go")
-    assert not run.ledger().events("approved")
+    assert not run.ledger().events(Kind.APPROVED)
 
 
 def test_mended_and_judged_again_it_can(run: Run) -> None:
@@ -162,8 +163,8 @@ def test_a_closed_gate_is_not_a_step_that_is_not_ready(run: Run) -> None:
         open_step(STEP, {"region": "hk"})
 
 
-OPENED, ACTED = ("step_opened", STEP, ""), ("effect", "set the canary's weight to 5 %", "")
-HELD, FAILED = ("effect", "hold the operator's lease for 30 s", ""), ("verdict", STEP, "fail")
+OPENED, ACTED = (Kind.STEP_OPENED, {}), (Kind.EFFECT, {"act": Act.CONFIGURE_NGINX})
+HELD, FAILED = (Kind.EFFECT, {"act": Act.HOLD_LEASE}), (Kind.VERDICT, {"answer": "fail"})
 
 
 @pytest.mark.parametrize(
@@ -173,17 +174,17 @@ HELD, FAILED = ("effect", "hold the operator's lease for 30 s", ""), ("verdict",
         ([OPENED, HELD], False),
         ([OPENED, HELD, ACTED], True),
         ([OPENED, ACTED, OPENED], False),
-        ([OPENED, ACTED, ("verdict", STEP, "pass")], False),
-        ([OPENED, ACTED, ("verdict", STEP, "inconclusive")], False),
+        ([OPENED, ACTED, (Kind.VERDICT, {"answer": "pass"})], False),
+        ([OPENED, ACTED, (Kind.VERDICT, {"answer": "inconclusive"})], False),
         ([OPENED, FAILED], True),
-        ([OPENED, FAILED, ("intent", "drain the canary", "")], True),
-        ([OPENED, FAILED, ("verified", "drain the canary", "")], False),
+        ([OPENED, FAILED, (Kind.INTENT, {"act": Act.DRAIN})], True),
+        ([OPENED, FAILED, (Kind.VERIFIED, {"act": Act.DRAIN})], False),
     ],
 )
 def test_a_step_that_died_is_drained_where_it_may_have_left_traffic(
-    run: Run, events: list[tuple[str, str, str]], expected: bool
+    run: Run, events: list[tuple[Kind, dict[str, str]]], expected: bool
 ) -> None:
-    for event, what, answer in events:
-        run.ledger(STEP).append(event, what, answer=answer)
+    for kind, detail in events:
+        run.ledger(STEP).append(kind, "a sentence that decides nothing", **detail)
     assert rollout.is_left_with_traffic(run, STEP) is expected
     assert rollout.is_left_with_traffic(run, BEFORE) is False

@@ -24,6 +24,7 @@ from runbook_lib.accesslog import LOG_FIELDS
 from runbook_lib.checklist.order import STEPS
 from runbook_lib.lab import traffic
 from runbook_lib.lab.layout import CANARY_LABEL, launchd_domain
+from runbook_lib.records.kinds import Kind
 from runbook_lib.show.page import summary
 from runbook_lib.statistics import interval
 
@@ -95,7 +96,7 @@ def nothing_is_claimed(project: Project, hit: dict[str, Any]) -> None:
     """Neither the ledger nor the page nor the executed notebook says that the step passed or a later cell ran."""
     run, step = project.current(), hit["step"]
     events = run.ledger().events(step=step)
-    assert not [e for e in events if e["event"] == "step_closed" and e["at"] > _last(events, "step_opened")], hit
+    assert not [e for e in events if e["event"] == Kind.STEP_CLOSED and e["at"] > _last(events, "step_opened")], hit
     if step not in STEPS:
         return
     assert run.answer(step) != "pass", hit

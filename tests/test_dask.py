@@ -23,6 +23,7 @@ from runbook_lib.analysis.partitions import partitions, read_partitions
 from runbook_lib.errors import WorkersUnreachable
 from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.records.evidence import Run
+from runbook_lib.records.kinds import Kind
 from runbook_lib.regions.workers import workers
 
 PROJECT = Path(__file__).parents[1]
@@ -175,7 +176,7 @@ def _is_in_the_middle(root: Path, runner: int) -> bool:
     runs = root.glob("outputs/*/.runner")
     mine = [path.parent.name for path in runs if f"process {runner}," in path.read_text()]
     last = [_events(root, region, "step_opened", "verdict")[-1:] for region in mine]
-    return any(events and events[0]["event"] == "step_opened" for events in last)
+    return any(events and events[0]["event"] == Kind.STEP_OPENED for events in last)
 
 
 def _judged(root: Path) -> dict[str, list[str]]:

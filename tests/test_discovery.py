@@ -46,6 +46,7 @@ def test_a_stock_mac_needs_five_values_of_a_person_and_is_then_a_sound_plan(tmp_
     values = yaml.safe_load(done.path.read_text(encoding="utf-8"))
     assert values["primary"]["state_dir"] == "/Users/openclaw/.openclaw"
     assert values["primary"]["prefix"] == "/opt/homebrew/lib"
+    assert values["runtime"]["canary_rpc"] is True, "primary has none"
     token = "json:/Users/openclaw/.openclaw/openclaw.json#gateway.auth.token"
     assert values["primary"]["secrets"]["OPENCLAW_GATEWAY_TOKEN"] == token
     assert values["canary"]["state_dir"] == "/Users/openclaw/.openclaw-canary"

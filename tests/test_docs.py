@@ -55,6 +55,19 @@ def test_the_architecture_page_names_files_and_functions_that_are_there() -> Non
             assert name in here or f"def {name}(" in (PROJECT / file).read_text() or (PROJECT / name).exists(), name
 
 
+def test_the_glossary_has_each_word_once_in_order_and_the_project_uses_it() -> None:
+    text = (PROJECT / "docs/glossary.md").read_text(encoding="utf-8")
+    words = re.findall(r"^\| ([^|]+?) \| .+\. \|$", text, re.MULTILINE)
+    rows = [line for line in text.splitlines() if line.startswith("|")][2:]
+    assert len(words) == len(rows), "a row is one line that ends with a full stop"
+    plain = [re.sub("[^a-z]", "", word.lower()) for word in words]
+    assert plain == sorted(set(plain))
+    elsewhere = [page for page in PAGES if page.name != "glossary.md"]
+    elsewhere += [*(PROJECT / "runbook_lib").rglob("*.py"), *(PROJECT / "notebooks").glob("*.ipynb")]
+    used = " ".join(path.read_text(encoding="utf-8").lower() for path in elsewhere)
+    assert [word for word in words if word.lower() not in used] == []
+
+
 def test_the_readme_is_short() -> None:
     """What a newcomer needs, and no more: the rest has its own pages."""
     assert len(PAGES[0].read_text(encoding="utf-8").splitlines()) <= 120

@@ -16,6 +16,7 @@ from runbook_lib.errors import EvidenceError
 from runbook_lib.mac.vault import Vault
 from runbook_lib.records import evidence, tables
 from runbook_lib.records.evidence import Run, runs, write_whole
+from runbook_lib.records.kinds import Kind
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +46,8 @@ def test_three_runs_in_one_second_are_three(project: Path) -> None:
     assert Run.current("hk") == started[-1]
 
 
-def test_a_rehearsal_is_never_the_current_run() -> None:
-    assert Run.rehearsal("hk").is_rehearsal
+def test_a_dry_run_is_never_the_current_run() -> None:
+    assert Run.dry_run("hk").is_dry_run
     assert Run.current("hk") is None
     assert runs("hk") == []
 
@@ -55,13 +56,13 @@ def test_the_answer_of_a_step_is_the_last_and_opening_it_again_takes_it_back() -
     run = Run.start("hk")
     ledger = run.ledger("06_raise_weight")
     assert run.answer("06_raise_weight") == ""
-    ledger.append("step_opened", "x")
+    ledger.append(Kind.STEP_OPENED, "x")
     assert run.answer("06_raise_weight") == ""
-    ledger.append("verdict", "fail", answer="fail")
-    ledger.append("verdict", "pass", answer="pass")
-    run.ledger("07_observe").append("verdict", "fail", answer="fail")
+    ledger.append(Kind.VERDICT, "fail", answer="fail")
+    ledger.append(Kind.VERDICT, "pass", answer="pass")
+    run.ledger("07_observe").append(Kind.VERDICT, "fail", answer="fail")
     assert run.answer("06_raise_weight") == "pass"
-    ledger.append("step_opened", "x")
+    ledger.append(Kind.STEP_OPENED, "x")
     assert run.answer("06_raise_weight") == ""
 
 

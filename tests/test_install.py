@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 from lab_fixture import hook, status
-from mac_fixture import connected, plan_of
+from mac_fixture import connected, plan_of, with_plan
 
 from runbook_lib import matrix
 from runbook_lib.errors import ActionFailed, PlanError
@@ -76,11 +76,6 @@ def installed(own_mac: Mac, archive: str) -> list[Proposal]:
     proposals = install.propose_all(own_mac, archive)
     apply(own_mac, *proposals)
     return proposals
-
-
-def with_plan(mac: Mac, **sections: dict[str, Any]) -> Mac:
-    update = {name: getattr(mac.plan, name).model_copy(update=keys) for name, keys in sections.items()}
-    return replace(mac, plan=mac.plan.model_copy(update=update))
 
 
 def answers(checks: list[Check]) -> dict[str, Answer]:
@@ -290,7 +285,7 @@ def test_no_proposal_shows_or_passes_a_secret(own_mac: Mac, installed: list[Prop
         *(sentinel.propose_sentinel(mac), sentinel.propose_removal(mac)),
     ]
     for proposal in proposals:
-        shown = repr(replace(proposal, script="")) + proposal.diff()
+        shown = repr(replace(proposal, script="")) + repr(proposal.files)
         assert mac.vault.leaked(shown.encode()) == [], proposal.what
     carried = [proposal.what for proposal in proposals if mac.vault.leaked(proposal.script.encode())]
     assert carried == ["write the canary's env file"], "on standard input, and only there"

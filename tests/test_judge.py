@@ -14,7 +14,6 @@ from torture_log import FIELDS, START_MS, UPSTREAMS, A, B, seconds
 from runbook_lib import accesslog
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.judging.actions import SIGNALS, act
-from runbook_lib.judging.blame import Probe, blame
 from runbook_lib.judging.judge import judge_backlog, judge_reload, judge_rss, judge_windows
 from runbook_lib.plan.thresholds import Thresholds
 from runbook_lib.verdict import Action, Answer, Check, Hop, Verdict
@@ -351,16 +350,6 @@ def test_only_the_canary_bad_says_fix_the_canary() -> None:
     assert errors.hop is Hop.CANARY and "fix" in errors.remedy and "do not tune nginx" in errors.remedy
 
 
-def test_probes_put_the_fault_between_two_ways() -> None:
-    fine, bad = Probe("canary", "direct", 5, 0), Probe("canary", "nginx", 5, 5)
-    assert blame("canary", False, [fine, bad])[0] is Hop.NGINX
-    assert (
-        blame("canary", True, [fine, Probe("canary", "nginx", 5, 0), Probe("canary", "outside", 5, 4)])[0] is Hop.PATH
-    )
-    assert blame("canary", False, [Probe("canary", "direct", 5, 5), bad])[0] is Hop.CANARY
-    assert blame("canary", True)[0] is Hop.HOST
-
-
 def test_5xx_that_nginx_makes_itself_is_nginx() -> None:
     """worker_connections are not enough: nginx logs an empty address and 500."""
     starved = dict.fromkeys(("upstream_status", "upstream_connect_time", "upstream_header_time"), "-")
@@ -370,13 +359,10 @@ def test_5xx_that_nginx_makes_itself_is_nginx() -> None:
     assert check.answer is FAIL and check.hop is Hop.NGINX
 
 
-def test_reload_tells_starved_workers_from_a_slow_canary_and_a_slow_host() -> None:
+def test_reload_tells_starved_workers_from_a_slow_canary() -> None:
     before = reload_counts(100, "r1")
     both = judge_reload(before, reload_counts(200, "r2"), LAB)
     assert named(both, "primary after reload").hop is Hop.NGINX
-    direct = [Probe(g, "direct", 5, 5) for g in ("primary", "canary")]
-    slow_host = judge_reload(before, reload_counts(200, "r2"), LAB, direct)
-    assert named(slow_host, "primary after reload").hop is Hop.HOST
     only_canary = reload_counts(100, "r2", ["primary"]).merge(reload_counts(200, "r2", ["canary"]))
     checks = judge_reload(before, only_canary, LAB)
     assert named(checks, "canary after reload").hop is Hop.CANARY

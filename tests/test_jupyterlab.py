@@ -19,6 +19,8 @@ from lab_fixture import until
 from playwright.sync_api import Browser, Page, expect
 from project_fixture import Project
 
+from runbook_lib.records.kinds import Kind
+
 pytest_plugins = ["browser_fixture", "project_fixture"]
 
 STARTS_WITHIN_S, RUNS_WITHIN_MS = 120, 240_000
@@ -105,10 +107,10 @@ def test_a_notebook_runs_by_hand_and_its_record_changes_nothing(
         expect(banner.first).to_be_visible(timeout=RUNS_WITHIN_MS)
         expect(page.locator(".jp-OutputArea-output").get_by_text("PASS").first).to_be_visible()
         ledger = own_project.current().ledger()
-        until(lambda: ledger.last("step_closed") is not None, 60)
-    verdict = ledger.last("verdict")
+        until(lambda: ledger.last(Kind.STEP_CLOSED) is not None, 60)
+    verdict = ledger.last(Kind.VERDICT)
     assert verdict and verdict["detail"]["answer"] == "pass"
-    changes = len(ledger.events("intent"))
+    changes = len(ledger.events(Kind.INTENT))
     assert changes > 0
 
     # Its record lies in the run's folder: there, and in notebooks/ as well, running all cells is refused.
@@ -125,7 +127,7 @@ def test_a_notebook_runs_by_hand_and_its_record_changes_nothing(
             error = page.locator(".jp-OutputArea-output").get_by_text(said)
             expect(error.first).to_be_visible(timeout=RUNS_WITHIN_MS)
             expect(page.locator(".jp-OutputArea-output").get_by_text("again = True").first).to_be_visible()
-    assert len(own_project.current().ledger().events("intent")) == changes
+    assert len(own_project.current().ledger().events(Kind.INTENT)) == changes
     assert json.loads(record.read_text())["cells"][2]["outputs"] == [], "and the record is as it was"
 
 
@@ -138,7 +140,7 @@ def test_a_passed_step_acts_again_only_where_a_parameter_says_so(own_project: Pr
     assert refused.returncode == 1
     assert f"01_snapshot in lab has passed in run {first.name}" in refused.stderr
     assert "nothing was done again" in refused.stderr
-    assert own_project.current() == first and len(first.ledger().events("verdict")) == 1
+    assert own_project.current() == first and len(first.ledger().events(Kind.VERDICT)) == 1
     done = own_project.papermill("01_snapshot", "-p", "again", "true")
     assert done.returncode == 0, done.stderr[-3000:]
     # Papermill alone seals nothing by itself: the next contact does, and says which step.

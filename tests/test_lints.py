@@ -55,7 +55,7 @@ def asked(own: OwnNginx, open_files: str = "4096", has_slow_start: bool = False)
     done = own.run("-T", "-q")
     text = " ".join(done.stderr.split())
     conf = own.configuration() if done.returncode == 0 else None
-    return Nginx(conf, "nginx/1", 1, open_files, has_slow_start, done.returncode, text)
+    return Nginx(conf, "nginx/1", open_files, has_slow_start, done.returncode, text)
 
 
 def found(own: OwnNginx, **keys: Any) -> list[tuple[str, str, str, int]]:

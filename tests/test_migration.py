@@ -12,6 +12,7 @@ import pytest
 from runbook_lib.gateway import launchd, openclaw, webhooks
 from runbook_lib.plan.thresholds import Thresholds
 from runbook_lib.records.evidence import Run
+from runbook_lib.records.kinds import Kind
 from runbook_lib.records.ledger import Ledger
 from runbook_lib.show import numbers
 from runbook_lib.steps import migration, observation, validation
@@ -123,7 +124,7 @@ def test_an_agent_run_counts_when_it_ended_well() -> None:
 
 def test_the_numbers_of_a_run_are_its_ledgers(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl", "rollback")
-    ledger.append("step_opened", "rollback")
+    ledger.append(Kind.STEP_OPENED, "rollback")
     for what, facts in (
         ("start canary (ai.openclaw.canary)", {"ready_after_s": 12.0}),
         ("suspend canary", {"waited_s": 3, "drained": True}),
@@ -131,8 +132,8 @@ def test_the_numbers_of_a_run_are_its_ledgers(tmp_path: Path) -> None:
         ("kickstart primary (ai.openclaw.gateway)", {"ready_after_s": 14.0}),
         ("kickstart primary (ai.openclaw.gateway)", {"ready_after_s": 16.0}),
     ):
-        ledger.append("verified", what, **facts)
-    ledger.append("step_closed", "rollback passed")
+        ledger.append(Kind.VERIFIED, what, **facts)
+    ledger.append(Kind.STEP_CLOSED, "rollback passed")
     table = numbers.of_run(Run("lab", tmp_path)).set_index("what")
     assert table["value"].drop("the whole rollback").to_dict() == {
         "canary from start to ready": 12.0,

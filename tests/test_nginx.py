@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lab_fixture import until
 from own_nginx import SERVER, Gateway, OwnNginx, ask, free_ports, status, write
 
 from runbook_lib.accesslog import LOG_FORMAT
@@ -180,6 +181,7 @@ def test_every_request_is_in_our_log_once(nginx: OwnNginx) -> None:
     before = len(log.read_bytes().splitlines())
     ask(nginx.public, ["/counted"] * 50)
     ask(nginx.probe, ["/__rollout"])
+    until(lambda: len(log.read_bytes().splitlines()) >= before + 50, 10)  # nginx answers first, and logs then
     lines = log.read_bytes().splitlines()
     assert len(lines) == before + 50
     assert all(b"w010.00-" in line for line in lines[-50:])

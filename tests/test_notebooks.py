@@ -25,10 +25,10 @@ NOTEBOOKS = {path.stem: path for path in sorted((PROJECT / "notebooks").glob("*.
 MOST_LINES = 14
 FEW_PARAMETERS = 6  # more are folded
 PLAIN_HEADINGS = {"Apply", "Verdict", "If this stopped"}
-TOOLS = {
+TOOLS = (
     "debug_p95",
     "postmortem",
-}  # read what is there: no Mac to open, nothing to judge, so no settings, verdict or gate
+)  # read what is there: no Mac to open, nothing to judge, so no settings, verdict or gate
 EXTRA_PARAMETERS = {"rollback": {"restore_primary"}}
 CLOSES_THE_RUN = {"08_promote_or_rollback": 'step.run.close("promoted")', "rollback": 'step.run.close("rolled back")'}
 LOGIC = (
@@ -52,7 +52,7 @@ def headings(notebook: Any) -> list[str]:
 
 
 each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
-each_step = pytest.mark.parametrize("name", sorted(set(NOTEBOOKS) - TOOLS))
+each_step = pytest.mark.parametrize("name", sorted(set(NOTEBOOKS) - set(TOOLS)))
 
 
 def test_there_is_a_notebook_for_each_step() -> None:

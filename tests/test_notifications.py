@@ -17,6 +17,7 @@ from runbook_lib.lab.outside import Handler
 from runbook_lib.plan import reading
 from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run
+from runbook_lib.records.kinds import Kind
 
 PROJECT = Path(__file__).parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # in an apprise plugin
@@ -55,13 +56,15 @@ def received(pages: Path) -> list[tuple[str, str]]:
 
 
 def everything(run: Run) -> None:
-    run.ledger("06_raise_weight").append("gate_waiting", "06_raise_weight waits for a person", reason="look")
-    run.ledger("06_raise_weight").append("approved", "06_raise_weight may run", why="go")
-    run.ledger().append("lease_ending", "the lease ends in 10 minutes", reason="renew it")
-    run.ledger("06_raise_weight").append("verdict", "06_raise_weight: pass", answer="pass", reasons=[])
-    run.ledger("07_observe").append("verdict", "07_observe: inconclusive", answer="inconclusive", reasons=["too few"])
-    run.ledger("07_observe").append("verdict", "07_observe: fail", answer="fail", reasons=["5 % of 400 are 5xx"])
-    run.ledger("07_observe").append("drained", "every new request goes to primary", why="07 failed")
+    run.ledger("06_raise_weight").append(Kind.GATE_WAITING, "06_raise_weight waits for a person", reason="look")
+    run.ledger("06_raise_weight").append(Kind.APPROVED, "06_raise_weight may run", why="go")
+    run.ledger().append(Kind.LEASE_ENDING, "the lease ends in 10 minutes", why="renew it")
+    run.ledger("06_raise_weight").append(Kind.VERDICT, "06_raise_weight: pass", answer="pass", reasons=[])
+    run.ledger("07_observe").append(
+        Kind.VERDICT, "07_observe: inconclusive", answer="inconclusive", reasons=["too few"]
+    )
+    run.ledger("07_observe").append(Kind.VERDICT, "07_observe: fail", answer="fail", reasons=["5 % of 400 are 5xx"])
+    run.ledger("07_observe").append(Kind.DRAINED, "every new request goes to primary", why="07 failed")
     run.close("promoted")
 
 
@@ -78,7 +81,7 @@ def test_each_event_that_matters_is_sent_once_with_its_severity(run: Run, pages:
     ]
     assert notifications.send_due(told, run) == []
     assert len(received(pages)) == 5, "not twice"
-    assert len(run.ledger().events("notified")) == 5
+    assert len(run.ledger().events(Kind.NOTIFIED)) == 5
     assert "5 % of 400 are 5xx" in pages.read_text()
     assert "s3cret" not in (run.directory / "ledger.jsonl").read_text()
 
@@ -99,7 +102,7 @@ def test_a_deaf_channel_is_recorded_and_keeps_nobody_else_from_hearing(
     said = [failure.partition(" was not told")[0] for failure in failures]
     assert said == ["hk: deaf (env:DEAF)", "hk: unset (env:UNSET)"]
     assert received(pages) == [("success", "hk: promoted")]
-    events = run.ledger().events("notified", "not_notified")
+    events = run.ledger().events(Kind.NOTIFIED, Kind.NOT_NOTIFIED)
     assert [(e["event"], e["detail"]["channel"]) for e in events] == [
         ("not_notified", "deaf"),
         ("not_notified", "unset"),
@@ -111,4 +114,4 @@ def test_a_deaf_channel_is_recorded_and_keeps_nobody_else_from_hearing(
 def test_nobody_to_tell_is_no_error(run: Run) -> None:
     everything(run)
     assert notifications.send_due(plan(), run) == []
-    assert not run.ledger().events("notified", "not_notified")
+    assert not run.ledger().events(Kind.NOTIFIED, Kind.NOT_NOTIFIED)

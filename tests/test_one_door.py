@@ -18,6 +18,7 @@ from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.mac.proposal import Proposal
 from runbook_lib.mac.switch import propose_trial, propose_undrain
 from runbook_lib.records.evidence import Run
+from runbook_lib.records.kinds import Act, Kind
 from runbook_lib.step import Step, open_step
 from runbook_lib.steps import rehearsal, smoke
 from runbook_lib.verdict import Answer, Check, Hop
@@ -86,28 +87,31 @@ def test_a_fail_stays_a_fail_until_the_step_is_done_anew(step: Step, run: Run) -
         with pytest.raises(StepNotReady, match="is judged fail; .* from its top"):
             step.conclude(better)
     step.conclude(FAILED)
-    assert [e["detail"]["answer"] for e in run.ledger().events("verdict")] == ["inconclusive", "fail", "fail"]
+    assert [e["detail"]["answer"] for e in run.ledger().events(Kind.VERDICT)] == ["inconclusive", "fail", "fail"]
     with pytest.raises(StepFailed):
         step.gate()
 
 
 def test_a_verdict_that_another_process_gave_counts_too(step: Step, run: Run) -> None:
-    run.ledger(NAME).append("verdict", f"{NAME}: fail", answer="fail")
+    run.ledger(NAME).append(Kind.VERDICT, f"{NAME}: fail", answer="fail")
     every_way_to_act(step)
     assert acted(run) == []
 
 
 def test_a_canary_that_was_drained_meanwhile_gets_no_traffic_from_an_open_step(step: Step, run: Run) -> None:
-    run.ledger("drain").append("drained", "every new request goes to primary", why="5xx at 3 a.m.")
-    for raises in (Proposal("raise", "true", facts={"weight_pct": 5}), propose_undrain(step.plan, "on with it")):
+    run.ledger("drain").append(Kind.DRAINED, "every new request goes to primary", why="5xx at 3 a.m.")
+    for raises in (
+        Proposal(Act.CONFIGURE_NGINX, "raise", "true", facts={"weight_pct": 5}),
+        propose_undrain(step.plan, "on with it"),
+    ):
         with pytest.raises(StepNotReady, match="was drained since this step was opened .5xx at 3 a.m."):
             step.apply(raises)
     assert acted(run) == ["every new request goes to primary"]
     step.drain("a drain is never refused")
-    assert acted(run)[-1] == "drain the canary"
+    assert acted(run)[-2:] == ["drain the canary", "every new request goes to primary"]
     with open_step(NAME, {"region": "lab"}).mac as mac:  # whoever opens it anew has seen the drain
-        assert mac.ledger.last("drained")
-        Step(NAME, run, mac, mac.ledger.last("step_opened")["seq"]).apply(propose_undrain(step.plan, "looked at"))  # type: ignore[index]
+        assert mac.ledger.last(Kind.DRAINED)
+        Step(NAME, run, mac, mac.ledger.last(Kind.STEP_OPENED)["seq"]).apply(propose_undrain(step.plan, "looked at"))  # type: ignore[index]
     assert acted(run)[-1] == "the canary has its share back"
 
 
@@ -124,8 +128,8 @@ def test_a_dry_rehearsal_stops_nothing_and_pages_nobody(
         times, direct, checks = rehearsal.rehearse(step, stop, start)
     assert checks == []
     events = step.mac.ledger.events()
-    assert [e["what"] for e in events if e["event"] == "skipped"][-2:] == [stop.what, start.what]
-    assert not [e for e in events if e["event"] == "intent"]
+    assert [e["what"] for e in events if e["event"] == Kind.SKIPPED][-2:] == [stop.what, start.what]
+    assert not [e for e in events if e["event"] == Kind.INTENT]
     assert direct.query("gateway == 'primary'")["ok"].all(), "primary was asked, and answers"
     assert acted(run) == []
 

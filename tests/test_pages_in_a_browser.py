@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page
 from runbook_lib.checklist.order import STEPS
 from runbook_lib.execution.execute import as_html
 from runbook_lib.records.evidence import write_whole
+from runbook_lib.records.kinds import Kind
 from runbook_lib.records.ledger import Ledger
 from runbook_lib.show.board import publish, write_board
 from runbook_lib.show.page import write_page
@@ -46,7 +47,7 @@ def write_notebook(path: Path, answer: Answer) -> None:
     output: Any = nbformat.v4.new_output  # type: ignore[no-untyped-call]
     cell: Any = nbformat.v4.new_code_cell  # type: ignore[no-untyped-call]
     outputs = [output("display_data", data={"text/html": part.html, "text/plain": part.text}) for part in shown]
-    code = 'step.conclude(climb.judge(step.plan, raised))  # "one" line\nimport os\nx = [1, True, f"{2}"]'
+    code = 'step.conclude(promotion.judge(step.plan, raised))  # "one" line\nimport os\nx = [1, True, f"{2}"]'
     text = nbformat.v4.new_markdown_cell(f"# {path.stem}\n\nA [link](https://example.com).\n\n## Verdict\n\n`code`")  # type: ignore[no-untyped-call]
     notebook = nbformat.v4.new_notebook(cells=[text, cell(code, outputs=outputs, metadata={"tags": ["verdict"]})])  # type: ignore[no-untyped-call]
     write_whole(path.with_suffix(".ipynb"), nbformat.writes(notebook))  # type: ignore[no-untyped-call]
@@ -60,19 +61,19 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for region, count in NUMBERS.items():
         run = folder / region / "20260506T021000Z"
         ledger = Ledger(run / "ledger.jsonl")
-        ledger.append("run_opened", "rollout")
+        ledger.append(Kind.RUN_OPENED, "rollout", run="r")
         write_whole(folder / region / "current", run.name)
         for number, step in enumerate(STEPS[:count], start=1):
             bad = region == "sg" and number == count
             verdict = verdict_of(Answer.FAIL if bad else Answer.PASS)
             own = Ledger(run / "ledger.jsonl", step)
-            own.append("step_opened", step, region=region)
+            own.append(Kind.STEP_OPENED, step, region=region)
             detail = {"hops": list(verdict.hops), "reasons": verdict.reasons, "checks": []}
-            own.append("verdict", f"{step}: {verdict.answer}", answer=str(verdict.answer), **detail)
-            own.append("weight", "weight", weight_pct=5.0 * number, revision=f"w{number:03}")
+            own.append(Kind.VERDICT, f"{step}: {verdict.answer}", answer=str(verdict.answer), **detail)
+            own.append(Kind.WEIGHT, "weight", weight_pct=5.0 * number, revision=f"w{number:03}")
             write_notebook(run / step, verdict.answer)
         if region == "kr":
-            Ledger(run / "ledger.jsonl", STEPS[count]).append("step_opened", STEPS[count], region=region)
+            Ledger(run / "ledger.jsonl", STEPS[count]).append(Kind.STEP_OPENED, STEPS[count], region=region)
         write_page(run)
     write_board(folder)
     return folder
@@ -174,14 +175,14 @@ def test_of_regions_that_end_at_once_the_last_board_knows_all(tmp_path: Path) ->
     """Whoever makes it waits for its turn, and reads the ledgers only then."""
     hk, jp = (Ledger(tmp_path / region / "r/ledger.jsonl", STEPS[0]) for region in ("hk", "jp"))
     for ledger in (hk, jp):
-        ledger.append("step_opened", STEPS[0])
+        ledger.append(Kind.STEP_OPENED, STEPS[0])
         write_whole(ledger.path.parents[1] / "current", "r")
     with ThreadPoolExecutor(1) as threads, (tmp_path / ".board").open("a") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         made = threads.submit(publish, hk.path.parent)
         with pytest.raises(TimeoutError):
             made.result(1)
-        jp.append("verdict", "passed", answer="pass", hops=[], reasons=[], checks=[])
+        jp.append(Kind.VERDICT, "passed", answer="pass", hops=[], reasons=[], checks=[])
         fcntl.flock(turn, fcntl.LOCK_UN)
         made.result(10)
     assert "✔ PASS" in (tmp_path / "index.html").read_text(encoding="utf-8")
@@ -189,7 +190,7 @@ def test_of_regions_that_end_at_once_the_last_board_knows_all(tmp_path: Path) ->
 
 def test_a_damaged_ledger_is_one_row_that_says_so(tmp_path: Path) -> None:
     for region in ("hk", "jp"):
-        Ledger(tmp_path / region / "r" / "ledger.jsonl").append("run_opened", "x")
+        Ledger(tmp_path / region / "r" / "ledger.jsonl").append(Kind.RUN_OPENED, "x", run="r")
         write_whole(tmp_path / region / "current", "r")
     (tmp_path / "jp/r/ledger.jsonl").write_text("no event\n")
     html = write_board(tmp_path).read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ from runbook_lib.audit.seal import seal
 from runbook_lib.errors import EvidenceError
 from runbook_lib.mac.vault import Vault
 from runbook_lib.records.evidence import Run, write_whole
+from runbook_lib.records.kinds import Kind
 from runbook_lib.verdict import Answer, Check, Hop, Verdict
 
 pytest_plugins = ["browser_fixture"]
@@ -28,8 +29,8 @@ def judge(run: Run, step: str, answer: Answer, reason: str) -> None:
     checks = [Check("canary 5xx", answer, reason, Hop.CANARY), Check("host", Answer.PASS, "quiet", Hop.HOST)]
     verdict = Verdict.of(checks)
     detail = {"hops": verdict.hops, "reasons": verdict.reasons, "checks": verdict.table().to_dict("records")}
-    run.ledger(step).append("step_opened", step, region=run.region)
-    run.ledger(step).append("verdict", f"{step}: {answer}", answer=str(answer), **detail)
+    run.ledger(step).append(Kind.STEP_OPENED, step, region=run.region)
+    run.ledger(step).append(Kind.VERDICT, f"{step}: {answer}", answer=str(answer), **detail)
     write_whole(run.directory / f"{step}.html", "<!doctype html>")
 
 
@@ -43,10 +44,10 @@ def failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     run = Run.start("hk")
     judge(run, "01_snapshot", Answer.PASS, "fine")
     ledger = run.ledger("06_raise_weight")
-    ledger.append("weight", "the canary's weight is 8 %", weight_pct=8.0, revision="w008.00-x")
+    ledger.append(Kind.WEIGHT, "the canary's weight is 8 %", weight_pct=8.0, revision="w008.00-x")
     judge(run, "06_raise_weight", Answer.FAIL, NASTY)
-    ledger.append("drained", "every new request goes to primary", why=NASTY)
-    ledger.append("weight", "the canary's weight is 0 %", weight_pct=0.0, revision="w000.00-x")
+    ledger.append(Kind.DRAINED, "every new request goes to primary", why=NASTY)
+    ledger.append(Kind.WEIGHT, "the canary's weight is 0 %", weight_pct=0.0, revision="w000.00-x")
     judge(run, "rollback", Answer.PASS, "as in the snapshot")
     run.close("rolled back")
     assert seal(run, Vault(None)) is not None
@@ -69,7 +70,7 @@ def test_a_run_without_a_fault_and_one_that_died_are_told_too(failed: Run) -> No
     jp = Run.current("jp")
     assert jp is not None
     assert postmortem.story(jp).happened == "nothing went wrong"
-    jp.ledger("02_install_canary").append("step_opened", "02_install_canary")
+    jp.ledger("02_install_canary").append(Kind.STEP_OPENED, "02_install_canary")
     assert postmortem.story(jp).happened == "2 Install canary was begun and gave no verdict"
 
 

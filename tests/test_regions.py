@@ -11,6 +11,7 @@ from lab_fixture import until
 from regions_fixture import LIMIT_S, NAMES, Regions
 
 from runbook_lib.lab import faults, processes, sshd, traffic
+from runbook_lib.records.kinds import Kind
 from runbook_lib.regions.watch import Watcher
 
 pytest_plugins = ["regions_fixture"]
@@ -110,9 +111,9 @@ def test_ctrl_c_ends_every_runner_with_true_records(regions: Regions) -> None:
 
 def _opened(regions: Regions, name: str) -> bool:
     run = regions.run_of(name)
-    return run is not None and run.ledger().last("intent") is not None
+    return run is not None and run.ledger().last(Kind.INTENT) is not None
 
 
 def _has(regions: Regions, name: str, step: str) -> bool:
     run = regions.run_of(name)
-    return run is not None and run.ledger().last("verdict", step=step) is not None
+    return run is not None and run.ledger().last(Kind.VERDICT, step=step) is not None

@@ -42,7 +42,8 @@ def test_banner_says_word_symbol_hop_and_reasons_in_html_and_text():
 
 
 def test_banner_says_which_rules_are_plain():
-    plain = Check("canary 5xx", Answer.PASS, f"canary 5xx: 50 of 10000, not over 0.5 % {PLAIN}", Hop.CANARY)
+    reason = f"canary 5xx: 50 of 10000, not over 0.5 % {PLAIN}"
+    plain = Check("canary 5xx", Answer.PASS, reason, Hop.CANARY, is_plain=True)
     sure = Check("log", Answer.PASS, "log: 0 of 10000 lines could not be parsed", Hop.RUNBOOK)
     shown = report.banner(Verdict.of([plain, sure]), "07 in hk")
     for text in (shown.html, shown.text):

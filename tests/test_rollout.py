@@ -13,6 +13,7 @@ from project_fixture import Project
 
 from runbook_lib.checklist.order import STEPS
 from runbook_lib.lab import traffic
+from runbook_lib.records.kinds import Kind
 
 pytest_plugins = ["project_fixture"]
 
@@ -55,7 +56,7 @@ def test_rollback_from_a_slice_restores_nginx_byte_for_byte_and_sets_the_canary_
     after = {path: path.read_bytes() for path in sorted(conf.rglob("*")) if path.is_file()}
     assert after == before
     assert not layout.state_dir("canary").exists()
-    assert own_project.current().ledger().last("run_closed")["what"] == "rolled back"  # type: ignore[index]
+    assert own_project.current().ledger().last(Kind.RUN_CLOSED)["what"] == "rolled back"  # type: ignore[index]
     again = own_project.run("rollout", "status", "lab", "--json")
     assert json.loads(again.stdout)[0]["verdict"] == "pass"
 

@@ -34,8 +34,9 @@ from runbook_lib.errors import EvidenceError
 from runbook_lib.mac.vault import Vault
 from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run, write_whole
+from runbook_lib.records.kinds import Kind
 from runbook_lib.show.page import write_page
-from runbook_lib.steps import climb
+from runbook_lib.steps import promotion
 from runbook_lib.verdict import Answer
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -123,7 +124,7 @@ def found_in(folder: Path, allowed: Path | None = None) -> set[str]:
 def test_tampering_with_any_file_of_a_signed_run_is_found_and_named(run: Run, plan: Plan, key: Path) -> None:
     """Every file: a byte flipped at several places, cut short, emptied, longer, gone; and a file that was added."""
     run.keep_text("07_observe", "note.txt", "seen by the owner of the error budget\n")
-    run.ledger("07_observe").append("note", "a note was kept")
+    run.ledger("07_observe").append(Kind.FETCHED, "a note was kept")
     assert seal(run, Vault(None), str(key)) is not None
     folder, tried = run.directory, 0
     names = [path.relative_to(folder).as_posix() for path in all_files(folder)]
@@ -179,7 +180,7 @@ def test_a_verdict_that_does_not_follow_from_its_evidence_is_found_though_all_ha
 
 
 def test_a_signature_names_its_signer_and_no_other_key_counts(run: Run, key: Path, tmp_path: Path) -> None:
-    run.ledger().append("note", "more")
+    run.ledger().append(Kind.FETCHED, "more")
     assert seal(run, Vault(None), str(key)) is not None
     allowed = key.parent / "allowed_signers"
     shutil.rmtree(run.directory / "seals/0001")
@@ -201,7 +202,7 @@ def test_asking_for_signatures_refuses_a_run_without(run: Run, key: Path) -> Non
 
 
 def test_a_key_that_cannot_sign_leaves_no_half_seal(run: Run, tmp_path: Path) -> None:
-    run.ledger().append("note", "more")
+    run.ledger().append(Kind.FETCHED, "more")
     with pytest.raises(EvidenceError, match="could not be signed"):
         seal(run, Vault(None), str(tmp_path / "no-key"))
     assert not (run.directory / "seals/0003").exists()
@@ -237,8 +238,8 @@ def test_a_second_attempt_overwrites_nothing_that_was_sealed(run: Run, plan: Pla
     open_and_keep(run, "06_raise_weight", plan)
     write_whole(first, '{"attempt": 2}')
     counts = counts_of(run, plan)
-    raised = climb.Raised(8.0, counts.select(revision=DARK), counts.select(revision=SLICE))
-    give_verdict(run, "06_raise_weight", climb.judge(plan, raised))
+    raised = promotion.Raised(8.0, counts.select(revision=DARK), counts.select(revision=SLICE))
+    give_verdict(run, "06_raise_weight", promotion.judge(plan, raised))
     assert unsealed_steps(run, None) == ("06_raise_weight", "07_observe")
     made = seal(run, Vault(None))
     assert made is not None and (made.number, made.steps) == (3, ("06_raise_weight",))
@@ -251,7 +252,7 @@ def test_a_second_attempt_overwrites_nothing_that_was_sealed(run: Run, plan: Pla
 
 
 def test_what_came_after_the_last_seal_is_said_and_never_a_pass(run: Run) -> None:
-    run.ledger("drain").append("drained", "every new request goes to primary", why="by hand")
+    run.ledger("drain").append(Kind.DRAINED, "every new request goes to primary", why="by hand")
     found = verify(run.directory)
     assert found.problems == {} and found.answer is Answer.INCONCLUSIVE
     assert found.not_sealed == ["1 events of the ledger (drain)"]

@@ -69,7 +69,7 @@ def test_a_port_that_lsof_does_not_show_is_found_by_connecting(tmp_path: Path) -
 @pytest.mark.parametrize(("plutil", "said"), [("echo 4096", "4096"), ("echo no such key; exit 1", "")])
 def test_the_open_files_of_nginx_are_its_jobs_and_not_the_shells(tmp_path: Path, plutil: str, said: str) -> None:
     put(tmp_path / "plutil", f"#!/bin/sh\n{plutil}\n", 0o755)
-    words = ("/bin/true", str(tmp_path / "conf"), str(tmp_path / "pid"), "", str(tmp_path / "plist"))
+    words = ("/bin/true", str(tmp_path / "conf"), "", str(tmp_path / "plist"))
     answer = in_every_shell(lambda shell: run(shell, script("ask_nginx.sh"), *words, bin=tmp_path))
     assert f"open_files\t{said}\n" in answer
 

@@ -129,7 +129,7 @@ def test_ask_pulse_and_ask_nginx(own_nginx: Callable[[str], SimpleNamespace]) ->
     assert ["drain_file", "there"] in rows
     workers = [row for row in rows if row[0] == "worker"]
     assert workers and {row[2] for row in workers} == {"serving"}
-    words = (section.binary, section.conf, section.pid_file, "")
+    words = (section.binary, section.conf, "")
     asked = in_every_shell(lambda shell: run(shell, script("ask_nginx.sh"), *words, TMPDIR=str(nginx.root)))
     assert "slow_start\tno\n" in asked
     assert "test_exit\t0\n" in asked

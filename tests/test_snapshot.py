@@ -28,6 +28,7 @@ from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.mac.actions import apply
 from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.vault import parse_env
+from runbook_lib.records.kinds import Kind
 from runbook_lib.steps import jobs, snapshot
 from runbook_lib.steps.snapshot import Snapshot
 from runbook_lib.verdict import Answer, Verdict
@@ -175,7 +176,7 @@ def test_an_absent_canary_is_no_mistake(own_mac: Mac) -> None:
 
 def test_facts_survive_the_ledger_and_hold_no_secret(own_lab: PracticeMac, own_mac: Mac) -> None:
     taken = take(own_mac, "facts")
-    event = own_mac.ledger.last("verified")
+    event = own_mac.ledger.last(Kind.VERIFIED)
     assert event is not None
     again = Snapshot.from_facts(event["detail"])
     assert again.directory == taken.directory

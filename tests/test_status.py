@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from runbook_lib.cli.app import app, chosen
 from runbook_lib.errors import PlanError
 from runbook_lib.records.evidence import Run
-from runbook_lib.regions.status import is_drained
+from runbook_lib.records.kinds import Kind
+from runbook_lib.records.weights import is_drained
 
 EVENTS = {
     "nothing yet": ([], False),
@@ -29,10 +30,10 @@ def test_a_canary_is_drained_until_it_has_its_share_back(name: str, tmp_path: Pa
     events, expected = EVENTS[name]
     for event in events:
         if isinstance(event, str):
-            run.ledger("06_raise_weight").append(event, event)
+            run.ledger("06_raise_weight").append(Kind(event), event, why="by hand")
         else:
-            run.ledger("06_raise_weight").append("weight", "weight", weight_pct=event, revision=f"w{event:06.2f}-x")
-    assert is_drained(run) is expected
+            run.ledger("06_raise_weight").append(Kind.WEIGHT, "weight", weight_pct=event, revision=f"w{event:06.2f}-x")
+    assert is_drained(run.ledger().events()) is expected
 
 
 @pytest.mark.parametrize("verb", ["status", "watch", "remind"])

@@ -7,6 +7,7 @@ import graphlib
 import importlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,11 +137,12 @@ def test_there_are_no_circles() -> None:
 
 
 def test_the_practice_mac_knows_nothing_of_the_library() -> None:
-    """It is a Mac, not a part of the runbook: only the demo and the verbs know both."""
+    """It is a Mac, not a part of the runbook: only the demo, its customer and the verbs know both."""
+    both = ("lab.demo", "lab.customer")
     for name, found in IMPORTS.items():
-        if name.startswith("lab.") and name != "lab.demo":
+        if name.startswith("lab.") and name not in both:
             assert {target for target in found if not target.startswith("lab")} <= {"errors"}, name
-        elif name not in ("cli.lab", "lab.demo"):
+        elif name not in ("cli.lab", *both):
             assert not {target for target in found if target.split(".")[0] == "lab"}, name
 
 
@@ -415,3 +417,41 @@ def test_the_architecture_page_draws_these_floors() -> None:
 )
 def test_an_error_that_ended_a_notebook_keeps_its_exit_code(said: str, code: int) -> None:
     assert errors.exit_code_of(said) == code
+
+
+CALLED_FROM_OUTSIDE = {  # by http.server, paramiko, httpcore, nbclient and IPython, by these names
+    *("do_GET", "do_POST", "log_message", "protocol_version", "_repr_html_"),
+    *("wait_for_ready", "preferred_keys", "_parse_service_accept", "get_extra_info"),
+}
+
+
+def test_nothing_is_there_that_nothing_uses() -> None:
+    """Each function, method, constant and field has another mention, in the library, a template or a notebook."""
+    places = ("runbook_lib/**/*.py", "runbook_lib/**/*.j2", "notebooks/*.ipynb")
+    texts = {path: path.read_text(encoding="utf-8") for place in places for path in PROJECT.glob(place)}
+    mentions = Counter(word for text in texts.values() for word in re.findall(r"\w+", text))
+    unused = [
+        f"{path.relative_to(PROJECT)}: {name}"
+        for path, text in texts.items()
+        if path.suffix == ".py"
+        for name in names_made(ast.parse(text))
+        if mentions[name] == 1 and name not in CALLED_FROM_OUTSIDE and not name.startswith("__")
+    ]
+    assert unused == []
+
+
+def names_made(tree: ast.Module) -> Iterator[str]:
+    """What a module makes, but for the members of its enums and what a decorator takes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+            if not any("Enum" in ast.unparse(base) for base in node.bases):
+                yield from (
+                    n.target.id for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
+                )
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            taken = [ast.unparse(one).partition("(")[0] for one in node.decorator_list]
+            if set(taken) <= {"property", "classmethod", "staticmethod", "cached_property", "contextmanager", "cache"}:
+                yield node.name
+        elif isinstance(node, ast.Assign) and node in tree.body:
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
 import random
 import re
 import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 from lab_fixture import start_canary, until
-from mac_fixture import connected, plan_of, values_of
+from mac_fixture import connected, plan_of, values_of, with_plan
 from own_nginx import free_ports
 
 from runbook_lib.errors import ActionFailed, HostError, HostLocked, PlanError
@@ -29,7 +31,10 @@ from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.switch import propose_drain, propose_undrain
 from runbook_lib.nginx.asking import probe_pulse
 from runbook_lib.nginx.change import propose_weight
+from runbook_lib.notifications import kind_of
 from runbook_lib.records.evidence import Run
+from runbook_lib.records.kinds import Kind
+from runbook_lib.records.weights import drains, is_drained
 from runbook_lib.regions.emergency import drain_now
 from runbook_lib.regions.remind import remind
 from runbook_lib.regions.rollout import alone
@@ -79,7 +84,7 @@ def test_a_lease_that_lapses_drains_and_is_told_of_in_the_ledger_once(mac: Mac) 
     until(lambda: drained(mac), within_s=LEASE_S + LOOK_S + 5)
     assert collect_events(mac, run_of(mac)) == 1
     assert collect_events(mac, run_of(mac)) == 0
-    event = mac.ledger.last("drained")
+    event = mac.ledger.last(Kind.DRAINED)
     assert event is not None
     assert (event["step"], event["detail"]["cause"]) == ("sentinel", "lease")
 
@@ -113,11 +118,11 @@ def test_people_hear_of_a_lease_that_ends_and_of_the_drain_once_each(mac: Mac) -
     apply(mac, propose_lease(mac, LEASE_S))
     for _ in range(2):
         assert "the lease holds until" in said_of_lab()
-    assert len(mac.ledger.events("lease_ending")) == 1
+    assert len(mac.ledger.events(Kind.LEASE_ENDING)) == 1
     until(lambda: drained(mac), within_s=LEASE_S + LOOK_S + 5)
     for _ in range(2):
         assert said_of_lab() == "lab: the canary is drained"
-    assert [e["detail"]["cause"] for e in mac.ledger.events("drained", step="sentinel")] == ["lease"]
+    assert [e["detail"]["cause"] for e in mac.ledger.events(Kind.DRAINED, step="sentinel")] == ["lease"]
 
 
 @pytest.mark.usefixtures("project")
@@ -127,14 +132,16 @@ def test_a_mac_that_cannot_be_asked_keeps_nobody_from_hearing(mac: Mac) -> None:
     assert "no SSH connection to 127.0.0.1:" in gone[0] and gone[1] == HostError.exit_code
     assert "nowhere.yaml" in nowhere[0] and nowhere[1] == PlanError.exit_code
     assert "lab: the lease holds until" in lab[0] and lab[1] == 0
-    assert len(mac.ledger.events("lease_ending")) == 1, "the same lease, told once; by the region that was not reached"
+    assert len(mac.ledger.events(Kind.LEASE_ENDING)) == 1, (
+        "the same lease, told once; by the region that was not reached"
+    )
 
 
 @pytest.mark.usefixtures("project")
 def test_a_region_at_work_is_left_alone_until_its_lease_has_lapsed(mac: Mac) -> None:
     apply(mac, propose_lease(mac, LEASE_S))
-    mac.ledger.append("step_opened", "07_observe")
-    mac.ledger.append("failed", "a change that was undone")
+    mac.ledger.append(Kind.STEP_OPENED, "07_observe")
+    mac.ledger.append(Kind.FAILED, "a change that was undone")
     assert said_of_lab().endswith("runs, nobody needs to be told")
     until(lambda: drained(mac), within_s=LEASE_S + LOOK_S + 5)
     with alone("lab"):
@@ -197,12 +204,12 @@ def test_a_sentinel_that_runs_already_is_not_started_again(mac: Mac, canary: Pra
 
     before = runs()
     apply(mac, propose_sentinel(mac))
-    assert mac.ledger.events("effect")[-1]["detail"]["result"] == "there already"
+    assert mac.ledger.events(Kind.EFFECT)[-1]["detail"]["result"] == "there already"
     assert runs() == before
     conf = Path(mac.plan.folder.sentinel_config)
     conf.write_text(f"{conf.read_text()}# by hand\n")
     apply(mac, propose_sentinel(mac))
-    assert mac.ledger.events("effect")[-1]["detail"]["result"] == "sampling"
+    assert mac.ledger.events(Kind.EFFECT)[-1]["detail"]["result"] == "sampling"
     assert runs() != before
 
 
@@ -213,6 +220,36 @@ def test_a_lease_that_is_given_back_guards_nothing(mac: Mac) -> None:
     assert not drained(mac)
 
 
+class Open(http.server.BaseHTTPRequestHandler):
+    """Says what an nginx says whose worker cannot see the kill switch."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"w050.00-aaaaaaaa 7 open\n")
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+def test_a_drain_is_told_of_only_once_it_is_proven(mac: Mac) -> None:
+    before = len(mac.ledger.events())
+    with http.server.HTTPServer(("127.0.0.1", 0), Open) as nginx:
+        threading.Thread(target=nginx.serve_forever).start()
+        try:
+            blind = with_plan(mac, nginx={"probe_port": nginx.server_port})
+            with pytest.raises(ActionFailed, match="nginx's worker says open"):
+                apply(blind, propose_drain(blind.plan, "by hand"))
+        finally:
+            nginx.shutdown()
+    events = mac.ledger.events()[before:]
+    assert [e["event"] for e in events] == [Kind.INTENT, Kind.EFFECT, Kind.FAILED]
+    assert kind_of(events[-1]) == "not_drained"
+    assert (is_drained(events), len(drains(events))) == (False, 1), "it voids what was said of the slice all the same"
+    apply(mac, propose_drain(mac.plan, "by hand"))
+    assert mac.ledger.events()[-1]["event"] == Kind.DRAINED
+    assert is_drained(mac.ledger.events())
+
+
 def test_a_change_that_nobody_confirms_is_taken_back(mac: Mac) -> None:
     before = probe_pulse(mac).revision
     apply(mac, replace(propose_weight(mac, 60), confirmation=""))  # as if we had died right after the proof
@@ -221,7 +258,7 @@ def test_a_change_that_nobody_confirms_is_taken_back(mac: Mac) -> None:
     pulse = probe_pulse(mac)
     assert (pulse.revision, pulse.drained) == (before, False)
     collect_events(mac, run_of(mac))
-    event = mac.ledger.last("reverted")
+    event = mac.ledger.last(Kind.REVERTED)
     assert event is not None and "w060" in event["what"] and f"{before} answers" in event["what"]
 
 
@@ -250,8 +287,8 @@ def test_a_change_while_the_sentinel_takes_one_back(canary: PracticeMac, tmp_pat
         collect_events(mac, run_of(mac))
         apply(mac, propose_removal(mac))
         release(mac)
-        assert mac.ledger.events("drained") == []
-        assert 0 < len(mac.ledger.events("reverted")) < 12
+        assert mac.ledger.events(Kind.DRAINED) == []
+        assert 0 < len(mac.ledger.events(Kind.REVERTED)) < 12
 
 
 def test_too_many_5xx_drain_with_nobody_connected(mac: Mac, canary: PracticeMac) -> None:
@@ -267,7 +304,7 @@ def test_too_many_5xx_drain_with_nobody_connected(mac: Mac, canary: PracticeMac)
         traffic.stop(canary.layout)
         start_canary(canary)
     collect_events(mac, run_of(mac))
-    event = mac.ledger.last("drained")
+    event = mac.ledger.last(Kind.DRAINED)
     assert event is not None and event["detail"]["cause"] == "errors" and "certainly over 0.5 %" in event["what"]
 
 
@@ -305,6 +342,7 @@ import mac_fixture
 from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.mac.actions import apply
 from runbook_lib.mac.lease import is_short, propose_lease
+from runbook_lib.records.kinds import Kind
 
 lab = PracticeMac(Path(sys.argv[1]), say=lambda text: None)
 plan = mac_fixture.plan_of(lab, lease={"attended_s": int(sys.argv[3]), "confirm_s": 15})
@@ -367,7 +405,7 @@ def test_a_second_operator_is_refused_until_the_first_lets_go(mac: Mac, canary: 
         finally:
             process.kill()
     apply(mac, propose_weight(mac, 60))
-    assert [e["event"] for e in mac.ledger.events("lock_taken_over")] == ["lock_taken_over"]
+    assert [e["event"] for e in mac.ledger.events(Kind.LOCK_TAKEN_OVER)] == ["lock_taken_over"]
 
 
 def test_a_broken_lock_is_on_record(mac: Mac, canary: PracticeMac) -> None:
@@ -381,7 +419,7 @@ def test_a_broken_lock_is_on_record(mac: Mac, canary: PracticeMac) -> None:
             assert probe_lock(mac) is None
         finally:
             process.kill()
-    broken = mac.ledger.last("lock_broken")
+    broken = mac.ledger.last(Kind.LOCK_BROKEN)
     assert broken is not None and broken["detail"]["why"] == "kai is on a plane"
 
 

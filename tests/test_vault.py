@@ -24,6 +24,7 @@ from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal
 from runbook_lib.mac.vault import Secret, Vault, json_value, parse_env
 from runbook_lib.onmac import script
+from runbook_lib.records.kinds import Act
 from runbook_lib.ssh.host import Host
 
 pytest_plugins = ["lab_fixture", "mac_fixture"]
@@ -215,7 +216,7 @@ def test_what_the_mac_says_is_redacted_in_the_ledger_and_the_error(
 
     fails = how == "standard error"
     body = f"# say it\necho '{value}' >&2\nreturn {int(fails)}\n"
-    proposal = Proposal("say it", body, proof=proof)
+    proposal = Proposal(Act.START, "say it", body, proof=proof)
     if how == "a proof":
         apply(mac, proposal)
     else:

@@ -21,7 +21,6 @@ from runbook_lib.accesslog.names import GATEWAYS, NONE, Names
 from runbook_lib.accesslog.rows import Rows
 from runbook_lib.accesslog.tally import Cells, Group
 
-METRICS = ("connect", "header", "response", "waited", "request", "long_lived")
 TOTALS = (
     "requests",  # meant for this gateway
     "started",  # the same, in the tick in which they began

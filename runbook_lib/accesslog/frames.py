@@ -78,7 +78,9 @@ def _in_flight(long: pd.DataFrame, windows: pd.MultiIndex, window_s: int) -> lis
 
 
 def quantiles(counts: LogCounts, *, windows: bool = True) -> pd.DataFrame:
-    """One row a window, gateway and metric (see counting.METRICS), or a gateway and metric if not `windows`.
+    """One row a window, gateway and metric, or a gateway and metric if not `windows`.
+
+    A metric is connect, header, response, waited, request or long_lived.
 
     window_at, gateway, metric, requests_count (int64: how many times were measured), p50_ms, p95_ms,
     p99_ms (int64). Nearest rank: the smallest millisecond with that share of all at or under it.

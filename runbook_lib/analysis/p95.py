@@ -19,6 +19,7 @@ from runbook_lib.errors import EvidenceError
 from runbook_lib.mac.mac import Mac
 from runbook_lib.plan import reading
 from runbook_lib.records.evidence import Run
+from runbook_lib.records.kinds import Kind
 from runbook_lib.steps.collect import collect_log
 
 LASTING_COUNT = 3
@@ -161,5 +162,5 @@ def sources(region: str, log: str = "", live: bool = False) -> list[Path]:
     if live:
         with Mac.connect(reading.load(region), run.ledger("debug_p95")) as mac:
             collect_log(mac, run)
-            mac.ledger.append("fetched", "the newest lines of the log")
+            mac.ledger.append(Kind.FETCHED, "the newest lines of the log")
     return slices_of(run)

@@ -13,8 +13,9 @@ from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.errors import EvidenceError
 from runbook_lib.plan.models import Plan
 from runbook_lib.records import tables
+from runbook_lib.records.events import Event
 from runbook_lib.records.evidence import Run
-from runbook_lib.records.ledger import Event
+from runbook_lib.records.kinds import Kind
 from runbook_lib.steps.collect import read_samples, read_slice
 
 FLAGS = {"ok", "same", "private", "loaded", "changing"}
@@ -58,8 +59,8 @@ class Kept:
     `before` are the ledger's events until then; `folder` holds the step's tables and facts as they were.
     """
 
-    event: Event
-    before: list[Event]
+    event: Event[Any]
+    before: list[Event[Any]]
     folder: Path
     slices: Slices
 
@@ -96,9 +97,9 @@ class Kept:
     def samples(self) -> pd.DataFrame:
         return self.slices.samples(self._fetched("samples"))
 
-    def last(self, kind: str) -> Event:
+    def last(self, kind: Kind) -> Event[Any]:
         """The last event of a kind before this one. Raises EvidenceError where there is none."""
-        found = next((event for event in reversed(self.before) if event["event"] == kind), None)
+        found: Event[Any] | None = next((event for event in reversed(self.before) if event["event"] is kind), None)
         if found is None:
             raise EvidenceError(f"the ledger has no {kind} before it")
         return found

@@ -13,14 +13,19 @@ import pandas as pd
 from runbook_lib.errors import EvidenceError
 from runbook_lib.plan.reading import project_root
 from runbook_lib.records import manifest
+from runbook_lib.records.events import Event
 from runbook_lib.records.evidence import Run, runs, write_whole
-from runbook_lib.records.ledger import Event
+from runbook_lib.records.kinds import Act, Kind
 from runbook_lib.show.page import drawn_weights, shown_time, step_rows, symbol
 from runbook_lib.show.report import ENVIRONMENT
 from runbook_lib.verdict import SEVERITY, Answer
 
 FOLDER = "postmortems"
-ANSWERS_TO_IT = ("drained", "weight", "run_closed", "approved", "paged")
+LEFT_OUT = (
+    *(Kind.RUN_OPENED, Kind.STEP_OPENED, Kind.STEP_CLOSED, Kind.GATE_WAITING, Kind.JUDGED, Kind.FETCHED),
+    *(Kind.PROPOSED, Kind.SKIPPED, Kind.KEPT, Kind.INTENT, Kind.EFFECT, Kind.CONFIRMED),
+)
+"""What only the timeline has; the rest is told: a verdict or the proof of a change says these again."""
 TIMELINE = ["at", "region", "run", "step", "who", "event", "what", "notebook"]
 DECISIONS = ["at", "region", "step", "answer", "who", "hops", "reason", "checks_count", "seal", "notebook"]
 HOPS = ["region", "step", "hop", "answer", "checks_count", "reason"]
@@ -66,24 +71,28 @@ def story(run: Run) -> Story:
     passed = sum(row.state == Answer.PASS for row in steps)
     worst = next((row.state for row in steps if row.state not in (Answer.PASS, "not run")), str(Answer.PASS))
     bad = next((event for event in events if _is_bad(event)), None)
-    weight = next((event for event in reversed(events) if event["event"] in ("weight", "drained")), None)
+    weight = next((event for event in reversed(events) if event["event"] in (Kind.WEIGHT, Kind.DRAINED)), None)
     stands = f"{passed} steps have passed; {weight['what'] if weight else 'no weight was ever set'}"
     if bad is None:
         died = next((row for row in steps if row.state == "running"), None)
         said = f"{died.title} was begun and gave no verdict" if died else "nothing went wrong"
         return Story(run.region, run.name, worst, said, "", (), stands)
     later = [event for event in events if event["seq"] > bad["seq"]]
-    did = [f"{_clock(e)} {e['who']}: {_told(e)}" for e in later if e["event"] in ANSWERS_TO_IT or _is_new_try(e)]
+    did = [f"{_clock(e)} {e['who']}: {_told(e)}" for e in later if e["event"] not in LEFT_OUT and not _is_said_twice(e)]
     hops = ", ".join(bad["detail"].get("hops") or [])
     return Story(run.region, run.name, worst, f"{_clock(bad)} {bad['step']}: {_told(bad)}", hops, tuple(did), stands)
 
 
 def timeline(found: Iterable[Run], since: str = "", until: str = "") -> pd.DataFrame:
-    """Who did what: every event of these runs in order of time. One row an event: TIMELINE, at as aware UTC."""
+    """Who did what: the events of these runs in order of time, but for renewals of the lease.
+
+    One row an event: TIMELINE, at as aware UTC.
+    """
     rows = [
         (e["at"], run.region, run.name, e["step"], e["who"], e["event"], _told(e), _link(run, e))
         for run in found
         for e in _events(run, *_range(since, until))
+        if e["detail"].get("act") != Act.HOLD_LEASE
     ]
     frame = pd.DataFrame(rows, columns=TIMELINE)
     frame = frame.assign(at=pd.to_datetime(frame["at"], utc=True, format="ISO8601"))
@@ -106,7 +115,7 @@ def decisions(found: Iterable[Run]) -> pd.DataFrame:
             _link(run, event),
         )
         for run in found
-        for event in run.ledger().events("verdict", "judged")
+        for event in run.ledger().events(Kind.VERDICT, Kind.JUDGED)
     ]
     frame = pd.DataFrame(rows, columns=DECISIONS)
     return frame.assign(at=pd.to_datetime(frame["at"], utc=True, format="ISO8601"))
@@ -116,7 +125,7 @@ def hops(found: Iterable[Run]) -> pd.DataFrame:
     """What each hop showed, step by step: the worst answer, how many checks, and its reason; columns HOPS."""
     rows = []
     for run in found:
-        for event in run.ledger().events("verdict"):
+        for event in run.ledger().events(Kind.VERDICT):
             checks = pd.DataFrame(event["detail"].get("checks") or [], columns=["hop", "answer", "reason"])
             for hop, part in checks.groupby("hop", sort=False):
                 pairs = zip(part["answer"], part["reason"], strict=True)
@@ -126,13 +135,15 @@ def hops(found: Iterable[Run]) -> pd.DataFrame:
 
 
 def export(found: list[Run], since: str = "", until: str = "") -> tuple[Path, Path]:
-    """Write the postmortem as one HTML file that needs nothing else, and as Markdown; answers both paths.
+    """Write the postmortem as one HTML file that needs nothing else, and as Markdown; returns both paths.
 
     They lie in outputs/postmortems, beside the sealed runs and not in one.
     """
     told = [story(run) for run in found]
     frames = {"decisions": decisions(found), "hops": hops(found), "timeline": timeline(found, since, until)}
-    checks = {e["at"]: e["detail"].get("checks") or [] for r in found for e in r.ledger().events("verdict", "judged")}
+    checks = {
+        e["at"]: e["detail"].get("checks") or [] for r in found for e in r.ledger().events(Kind.VERDICT, Kind.JUDGED)
+    }
     regions = list(dict.fromkeys(run.region for run in found))
     name = f"{'-'.join(regions)}-{min(run.name for run in found)}"
     folder = project_root() / "outputs" / FOLDER
@@ -208,19 +219,20 @@ def _range(since: str, until: str) -> tuple[pd.Timestamp, pd.Timestamp]:
     return tuple(at.tz_convert("UTC") if at.tzinfo else at.tz_localize("UTC") for at in (first, last))  # type: ignore[return-value]
 
 
-def _events(run: Run, first: pd.Timestamp, last: pd.Timestamp) -> list[Event]:
+def _events(run: Run, first: pd.Timestamp, last: pd.Timestamp) -> list[Event[Any]]:
     return [event for event in run.ledger().events() if first <= pd.Timestamp(event["at"]) <= last]
 
 
-def _is_bad(event: Event) -> bool:
-    return event["event"] == "failed" or event["detail"].get("answer") in (Answer.FAIL, Answer.INCONCLUSIVE)
+def _is_bad(event: Event[Any]) -> bool:
+    return event["event"] == Kind.FAILED or event["detail"].get("answer") in (Answer.FAIL, Answer.INCONCLUSIVE)
 
 
-def _is_new_try(event: Event) -> bool:
-    return event["event"] == "verdict" or (event["event"] == "verified" and "drain" not in event["what"])
+def _is_said_twice(event: Event[Any]) -> bool:
+    """The drain and its end are events of their own; a lease is renewed again and again."""
+    return event["event"] == Kind.VERIFIED and event["detail"].get("act") in (Act.DRAIN, Act.UNDRAIN, Act.HOLD_LEASE)
 
 
-def _told(event: Event) -> str:
+def _told(event: Event[Any]) -> str:
     """An event in words: with its reasons, its why or its error where it has one."""
     detail = event["detail"]
     said = "; ".join(detail.get("reasons") or []) or detail.get("why") or detail.get("error") or ""
@@ -228,17 +240,17 @@ def _told(event: Event) -> str:
     return f"{answer}{said}" if answer else f"{event['what']}{f' ({said})' if said else ''}"
 
 
-def _clock(event: Event) -> str:
+def _clock(event: Event[Any]) -> str:
     return str(event["at"])[:19].replace("T", " ")
 
 
-def _link(run: Run, event: Event) -> str:
+def _link(run: Run, event: Event[Any]) -> str:
     """The executed notebook, from outputs/postmortems; empty where there is none."""
     page = run.directory / f"{event['step']}.html"
     return quote(f"../{run.region}/{run.name}/{page.name}") if event["step"] and page.exists() else ""
 
 
-def _seal_of(run: Run, event: Event) -> str:
+def _seal_of(run: Run, event: Event[Any]) -> str:
     """The first seal whose part of the ledger has this event; empty where none has."""
     content = (run.directory / manifest.LEDGER).read_bytes()
     for path in manifest.paths(run.directory):

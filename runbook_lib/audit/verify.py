@@ -14,12 +14,13 @@ from typing import Any
 import pandas as pd
 
 from runbook_lib.audit.kept import Kept, Slices
-from runbook_lib.audit.replays import REPLAYS, Replayed, judged
+from runbook_lib.audit.rejudging import AGAIN, JudgedAgain, judged
 from runbook_lib.errors import EvidenceError
 from runbook_lib.judging.actions import action_of
 from runbook_lib.records import manifest
+from runbook_lib.records.events import Event
 from runbook_lib.records.evidence import Run
-from runbook_lib.records.ledger import Event
+from runbook_lib.records.kinds import Kind
 from runbook_lib.records.manifest import LEDGER, NAME, SEALS, Manifest
 from runbook_lib.records.signature import signature_of, signer_of
 from runbook_lib.verdict import SEVERITY, Answer, Check
@@ -141,7 +142,7 @@ def _check_signature(
             found.add(where, str(refused))
 
 
-def _events(run_dir: Path, found: Verification) -> list[Event]:
+def _events(run_dir: Path, found: Verification) -> list[Event[Any]]:
     try:
         return Run(found.region, run_dir).ledger().events()
     except EvidenceError as damaged:
@@ -149,7 +150,7 @@ def _events(run_dir: Path, found: Verification) -> list[Event]:
         return []
 
 
-def _compare(run_dir: Path, newest: Manifest | None, events: list[Event], found: Verification) -> None:
+def _compare(run_dir: Path, newest: Manifest | None, events: list[Event[Any]], found: Verification) -> None:
     """Every file with the last seal; what came later may only belong to steps that the ledger has since."""
     number = newest.number if newest else 0
     now = manifest.hashes(run_dir, number)
@@ -186,17 +187,17 @@ def _lines(run_dir: Path, seal: Manifest) -> int:
     return (run_dir / LEDGER).read_bytes()[: seal.ledger_bytes].count(b"\n")
 
 
-def _verdicts(run_dir: Path, seals: list[Manifest], events: list[Event]) -> Iterator[Again]:
+def _verdicts(run_dir: Path, seals: list[Manifest], events: list[Event[Any]]) -> Iterator[Again]:
     slices = Slices(Run("", run_dir))
     ends = [(_lines(run_dir, seal), manifest.folder_of(run_dir, seal.number)) for seal in seals]
-    with_checks = [event for event in events if event["event"] in ("verdict", "judged")]
+    with_checks = [event for event in events if event["event"] in (Kind.VERDICT, Kind.JUDGED)]
     homes = [next((folder for end, folder in ends if event["seq"] <= end), run_dir) for event in with_checks]
     for event, home in zip(with_checks, homes, strict=True):
         pairs = zip(with_checks, homes, strict=True)
         last = [e for e, h in pairs if (h, e["step"], e["event"]) == (home, event["step"], "verdict")][-1:]
         before = events[: event["seq"] - 1]
         kept = Kept(event, before, home / "evidence" / event["step"], slices)
-        overwritten = event["event"] == "verdict" and [event] != last
+        overwritten = event["event"] == Kind.VERDICT and [event] != last
         yield _again(kept, "a later attempt has overwritten what it was made from" if overwritten else "")
 
 
@@ -204,11 +205,11 @@ def _again(kept: Kept, why: str) -> Again:
     """Judge one event again and compare; what cannot be judged again is recorded only, and says why."""
     step, event = kept.event["step"], kept.event
     recorded = event["detail"].get("checks") or []
-    shown = step if event["event"] == "verdict" else f"{step} at {event['detail']['weight_pct']:g} %"
-    replayed: Replayed = {}
+    shown = step if event["event"] == Kind.VERDICT else f"{step} at {event['detail']['weight_pct']:g} %"
+    replayed: JudgedAgain = {}
     try:
-        if not why and step in REPLAYS:
-            replayed = judged(kept) if event["event"] == "judged" else REPLAYS[step](kept)
+        if not why and step in AGAIN:
+            replayed = judged(kept) if event["event"] == Kind.JUDGED else AGAIN[step](kept)
     except EvidenceError as lost:
         why = str(lost)
     except (LookupError, ValueError, TypeError) as other:
@@ -246,11 +247,11 @@ def _again(kept: Kept, why: str) -> Again:
 
 
 def _with_action(kept: Kept, check: Check) -> dict[str, Any]:
-    return _plain(asdict(replace(check, action=action_of(check, kept.plan.thresholds))))
+    return _plain(replace(check, action=action_of(check, kept.plan.thresholds)).row())
 
 
 def _without_action(check: Check) -> dict[str, Any]:
-    return {name: value for name, value in _plain(asdict(check)).items() if name != "action"}
+    return {name: value for name, value in _plain(check.row()).items() if name != "action"}
 
 
 def _plain(check: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from runbook_lib.checklist.order import step_before
 from runbook_lib.errors import GateWaiting
 from runbook_lib.plan.models import Plan
+from runbook_lib.records.events import Event
 from runbook_lib.records.evidence import Run
-from runbook_lib.records.ledger import Event
+from runbook_lib.records.kinds import Kind
+from runbook_lib.records.weights import drains
 from runbook_lib.verdict import Answer
-
-ANSWERED = ("approved", "drained")  # a drain takes an approval back: who approved had seen a canary that serves
 
 
 def refusal(plan: Plan, run: Run, step: str) -> str:
@@ -29,13 +30,13 @@ def ask(plan: Plan, run: Run, step: str) -> str:
     why = refusal(plan, run, step)
     if why:
         evidence, ledger = evidence_of(run, step_before(step)), run.ledger(step)
-        last = ledger.last("gate_waiting", "approved", "step_opened", step=step)
-        if last is None or last["event"] != "gate_waiting" or last["detail"]["evidence"] != evidence:
-            ledger.append("gate_waiting", f"{step} waits for a person", evidence=evidence, reason=why)
+        last = ledger.last(Kind.GATE_WAITING, Kind.APPROVED, Kind.STEP_OPENED, step=step)
+        if last is None or last["event"] != Kind.GATE_WAITING or last["detail"]["evidence"] != evidence:
+            ledger.append(Kind.GATE_WAITING, f"{step} waits for a person", evidence=evidence, reason=why)
     return why
 
 
-def approve(plan: Plan, run: Run, step: str, why: str) -> Event:
+def approve(plan: Plan, run: Run, step: str, why: str) -> Event[Any]:
     """Record who let `step` run, why, for which evidence and until when.
 
     Raises GateWaiting where there is nothing to approve: the step has no gate, or what it rests on has not passed.
@@ -45,7 +46,7 @@ def approve(plan: Plan, run: Run, step: str, why: str) -> Event:
         raise GateWaiting(f"{where} has no gate, nothing to approve: rollout run {plan.region}")
     if not why.strip():
         raise GateWaiting(f'{where}: an approval says why, and nothing was said; write --why "…"')
-    judged = run.ledger().last("verdict")
+    judged = run.ledger().last(Kind.VERDICT)
     if judged and judged["detail"]["answer"] == Answer.FAIL:
         raise GateWaiting(
             f"{where} cannot be approved: {judged['step']} failed at {judged['at']}. Mend it and execute {before} "
@@ -56,12 +57,12 @@ def approve(plan: Plan, run: Run, step: str, why: str) -> Event:
         raise GateWaiting(f"{where} cannot be approved: {before} has not passed (it says {said})")
     until = datetime.now(UTC) + timedelta(seconds=plan.gates.approval_s)
     detail = {"why": why, "evidence": evidence_of(run, before), "expires_at": until.isoformat(timespec="seconds")}
-    return run.ledger(step).append("approved", f"{step} may run", before=before, **detail)
+    return run.ledger(step).append(Kind.APPROVED, f"{step} may run", before=before, **detail)
 
 
 def evidence_of(run: Run, step: str) -> str:
     """The hash of a step's last verdict, as it stands in the ledger, and of every file that the step kept."""
-    verdict = run.ledger().last("verdict", step=step)
+    verdict = run.ledger().last(Kind.VERDICT, step=step)
     kept = sorted(path for path in (run.directory / "evidence" / step).rglob("*") if path.is_file())
     files = {str(path.relative_to(run.directory)): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
     return hashlib.sha256(json.dumps([verdict, files], sort_keys=True).encode()).hexdigest()
@@ -69,12 +70,12 @@ def evidence_of(run: Run, step: str) -> str:
 
 def _invalid(run: Run, step: str, now: datetime) -> str:
     before = step_before(step)
-    said = [e for e in run.ledger().events(*ANSWERED) if e["event"] == "drained" or e["step"] == step]
-    approved = next((event for event in reversed(said) if event["event"] == "approved"), None)
+    events = run.ledger().events()
+    approved = run.ledger().last(Kind.APPROVED, step=step)
     if approved is None:
         return f"{step} waits for a person"
     given = f"{step} waits for a person: the approval of {approved['who']} at {approved['at']}"
-    if said[-1]["event"] == "drained":
+    if any(e["seq"] > approved["seq"] for e in drains(events)):  # who approved had seen a canary that serves
         return f"{given} is void, the canary was drained after it"
     if approved["detail"]["evidence"] != evidence_of(run, before):
         return f"{given} is void, the evidence of {before} has changed since"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from runbook_lib.records.evidence import Run
+from runbook_lib.records.kinds import Cause, Kind
+from runbook_lib.records.weights import drains
 from runbook_lib.verdict import Answer
 
 TITLES = {
@@ -19,7 +21,7 @@ STEPS = tuple(TITLES)
 BESIDE = ("rollback", "rehearse_nginx_failure")
 ACTING = tuple(step for step in STEPS if step not in ("03_validate", "07_observe"))
 RAISED, OBSERVED = STEPS[5], STEPS[6]
-FORGIVEN = ("lease", "death")  # causes of a drain that say nothing against the canary
+FORGIVEN = (Cause.LEASE, Cause.DEATH)  # causes of a drain that say nothing against the canary
 MANAGED_FROM = STEPS.index("04_start_dark")  # from here on our configuration runs, so a failure drains
 
 
@@ -45,10 +47,10 @@ def has_passed(run: Run, name: str) -> bool:
         return False
     if name not in (RAISED, OBSERVED):
         return True
-    events = run.ledger().events("verdict", "drained")
-    judged = max(e["seq"] for e in events if e["event"] == "verdict" and e["step"] == name)
-    raised = [e["seq"] for e in events if e["event"] == "verdict" and e["step"] == RAISED and e["seq"] <= judged]
-    drains = [e for e in events if e["event"] == "drained" and e["seq"] > max(raised, default=0)]
+    events = run.ledger().events()
+    judged = max(e["seq"] for e in events if e["event"] == Kind.VERDICT and e["step"] == name)
+    raised = [e["seq"] for e in events if e["event"] == Kind.VERDICT and e["step"] == RAISED and e["seq"] <= judged]
+    since = [e for e in drains(events) if e["seq"] > max(raised, default=0)]
     if name == RAISED:
-        return not drains
-    return all(e["detail"].get("cause") in FORGIVEN for e in drains)
+        return not since
+    return all(e["detail"].get("cause") in FORGIVEN for e in since)

@@ -10,6 +10,7 @@ from runbook_lib.errors import GateWaiting, StepNotReady
 from runbook_lib.plan import reading
 from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run
+from runbook_lib.records.kinds import Kind
 from runbook_lib.verdict import Answer
 
 
@@ -59,8 +60,9 @@ def _refuse_a_record(name: str, region: str) -> None:
 def _refuse_a_second_time(name: str, region: str, run: Run | None) -> None:
     if run is None or run.is_closed or name not in ACTING or not has_passed(run, name):
         return
-    passed = run.ledger().last("verdict", step=name) or {}
+    passed = run.ledger().last(Kind.VERDICT, step=name)
+    at = passed["at"] if passed else "no time"
     raise StepNotReady(
-        f"{name} in {region} has passed in run {run.name} ({passed['at']}); nothing was done again. Go on with "
+        f"{name} in {region} has passed in run {run.name} ({at}); nothing was done again. Go on with "
         f"rollout run {region}, go back with rollout rollback {region}, or set again = True to change the Mac again"
     )

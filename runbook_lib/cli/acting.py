@@ -40,12 +40,12 @@ def run(
     from runbook_lib.execution.kernels import SHARED
 
     SHARED.start()  # it imports what notebooks import while we do
-    from runbook_lib.regions.live import Board
+    from runbook_lib.regions.live import LiveTable
     from runbook_lib.regions.waves import parse_waves, run_waves
     from runbook_lib.regions.workers import workers
 
     parsed = parse_waves(regions, waves)
-    with workers(dask) as executor, Board(parsed, (lambda text: None) if as_json else say) as board:
+    with workers(dask) as executor, LiveTable(parsed, (lambda text: None) if as_json else say) as board:
         outcomes = run_waves(parsed, executor, board.show, through, dry_run)
     answer([vars(o) for o in outcomes], as_json, lambda: "\n".join(_line(o) for o in outcomes))
     raise typer.Exit(max((o.exit_code for o in outcomes), key=(0, 3, 1).index))

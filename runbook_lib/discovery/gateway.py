@@ -147,6 +147,11 @@ class Gateway:
     answers: dict[str, str] = field(default_factory=dict)
     ports: dict[str, bool] = field(default_factory=dict)
 
+    @property
+    def has_rpc(self) -> bool:
+        """Whether the plugin is on that tells how many jobs are pending."""
+        return self.said("plugins.entries.admin-http-rpc.enabled") == "true"
+
     def said(self, where: str) -> str:
         """A value of the configuration by its path; empty where it is not told."""
         return self.config.get(where, ("", ""))[1]

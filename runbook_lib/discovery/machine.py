@@ -97,10 +97,6 @@ class Machine:
         found = {int(address.rpartition(":")[2]) for owner, address in self.listeners if owner in family}
         return sorted(found)
 
-    def addresses_of(self, pid: int | None, port: int) -> list[str]:
-        family = {pid, *(p.pid for p in self.processes if p.parent == pid)}
-        return [a.rpartition(":")[0] for owner, a in self.listeners if owner in family and a.endswith(f":{port}")]
-
     def files_of(self, pid: int | None) -> list[tuple[str, str]]:
         family = {pid, *(p.pid for p in self.processes if p.parent == pid)}
         return [one for owner, files in self.opened.items() if owner in family for one in files]

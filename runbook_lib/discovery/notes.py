@@ -100,8 +100,7 @@ def _configuration(gateway: Gateway) -> Iterator[str]:
 
 
 def _switch(gateway: Gateway) -> str:
-    is_on = gateway.said("plugins.entries.admin-http-rpc.enabled") == "true"
-    return "on" if is_on else "off: the backlog is not seen, unless the runbook may switch it on for the canary"
+    return "on" if gateway.has_rpc else "off: primary's backlog is not seen; runtime.canary_rpc gives it to the canary"
 
 
 def _front(found: Found, others: list[Way]) -> Iterator[str]:

@@ -86,6 +86,9 @@ def _runtime(found: Found) -> Iterator[Value]:
         gateway.said("browser.enabled") == "true",
         "browser.enabled of its configuration; the canary's port is far enough for both",
     )
+    if not gateway.has_rpc:
+        offer = "primary's admin-http-rpc is off; on for the canary alone, or step 7 sees no backlog"
+        yield Value(("runtime", "canary_rpc"), True, offer)
     read_s = found.way.read_timeout_s
     proposed = int(min(LONGEST_ROUND_TRIP_S, read_s)) if read_s > HOOK_QUEUE_S else LONGEST_ROUND_TRIP_S
     yield Value(

@@ -26,7 +26,7 @@ _one_export = threading.Lock()  # an exporter changes its filters with each note
 
 
 def execute(notebook: str, parameters: Mapping[str, Any], folder: Path) -> str:
-    """Execute notebooks/<notebook>.ipynb into `folder`, as .ipynb and .html; answers the error, empty on success.
+    """Execute notebooks/<notebook>.ipynb into `folder`, as .ipynb and .html; returns the error, empty on success.
 
     Readers of `folder` see the record grow, whole at any time. Whatever ends the execution, cells that never ran are
     `pending` in it, and the cell in which it ended is `failed`. Raises KeyboardInterrupt or SystemExit where a signal

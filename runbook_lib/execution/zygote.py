@@ -100,7 +100,7 @@ def main() -> None:
 
 
 def warm_up() -> str:
-    """Import it all; answers why forking would not be safe, empty where it is."""
+    """Import it all; returns why forking would not be safe, empty where it is."""
     ours = [module.name for module in pkgutil.iter_modules(runbook_lib.__path__)]
     for name in [*WARM.split(), *(f"runbook_lib.{name}" for name in ours if name not in COLD)]:
         try:

@@ -32,7 +32,6 @@ ACT_ONCE = {
     "OPENCLAW_SKIP_GMAIL_WATCHER": "1",
     "OPENCLAW_SKIP_BROWSER_CONTROL_SERVER": "1",
 }
-HOOKS_TOKEN = "OPENCLAW_HOOKS_TOKEN"
 ENTRY = "openclaw.mjs"
 RPC_PLUGIN = "admin-http-rpc"
 STATE_DATABASE = "state/openclaw.sqlite"

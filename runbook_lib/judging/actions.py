@@ -11,21 +11,21 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from runbook_lib.plan.thresholds import Signal, Thresholds
-from runbook_lib.verdict import Action, Answer, Check, Verdict
+from runbook_lib.verdict import Action, Answer, Check, CheckName, Verdict
 
 SIGNALS: dict[str, Signal] = {
-    "canary connect p95": "connect_p95",
-    "primary connect p95": "connect_p95",
-    "canary header p95": "header_p95",
-    "canary after reload": "reload_p95",
-    "primary after reload": "reload_p95",
-    "workers": "reload_p95",
-    "canary RSS": "memory",
-    "canary backlog": "backlog",
-    "primary backlog": "backlog",
-    "primary 5xx": "primary",
-    "primary ready": "primary",
-    "nginx 5xx": "nginx_5xx",
+    CheckName.CANARY_CONNECT: "connect_p95",
+    CheckName.PRIMARY_CONNECT: "connect_p95",
+    CheckName.CANARY_HEADER: "header_p95",
+    CheckName.CANARY_RELOAD: "reload_p95",
+    CheckName.PRIMARY_RELOAD: "reload_p95",
+    CheckName.WORKERS: "reload_p95",
+    CheckName.CANARY_MEMORY: "memory",
+    CheckName.CANARY_BACKLOG: "backlog",
+    CheckName.PRIMARY_BACKLOG: "backlog",
+    CheckName.PRIMARY_ERRORS: "primary",
+    CheckName.PRIMARY_READY: "primary",
+    CheckName.NGINX_ERRORS: "nginx_5xx",
 }
 """The signals that may pause, by the names of their checks. Whatever is not here drains where it fails."""
 

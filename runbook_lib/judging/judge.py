@@ -25,17 +25,15 @@ import numpy as np
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.names import GATEWAYS
 from runbook_lib.judging.beside import find_beside
-from runbook_lib.judging.blame import GATEWAY_HOP, Probe, blame
 from runbook_lib.judging.host import FAIL_TIMEOUT_S, HostMinutes
 from runbook_lib.judging.latency import judge_connect, judge_header, slow_windows
 from runbook_lib.judging.ratios import RatioRule, Series, is_over, judge_ratio, minutes, percent
 from runbook_lib.judging.reloads import judge_reload
 from runbook_lib.judging.share import arrived, judge_share
 from runbook_lib.plan.thresholds import Thresholds
-from runbook_lib.verdict import Answer, Check, Hop, Verdict
+from runbook_lib.verdict import ALONE, BACKLOG, GATEWAY_HOP, Answer, Check, CheckName, Hop, Verdict
 
 __all__ = [
-    "Probe",
     "judge_backlog",
     "judge_log",
     "judge_reload",
@@ -49,10 +47,18 @@ NEEDED = frozenset(
 """Without these fields of ours a log does not tell the canary from primary, or a slow one from a quick one."""
 
 CANARY_ERRORS = RatioRule(
-    "canary 5xx", "attempts_5xx", "attempts", "attempts at the canary", "drain the canary and fix it; do not tune nginx"
+    CheckName.CANARY_ERRORS,
+    "attempts_5xx",
+    "attempts",
+    "attempts at the canary",
+    "drain the canary and fix it; do not tune nginx",
 )
 PRIMARY_ERRORS = RatioRule(
-    "primary 5xx", "attempts_5xx", "attempts", "attempts at primary", "hold the weight; the canary is not at fault"
+    CheckName.PRIMARY_ERRORS,
+    "attempts_5xx",
+    "attempts",
+    "attempts at primary",
+    "hold the weight; the canary is not at fault",
 )
 TAKEN_OVER = RatioRule(
     "canary taken over",
@@ -62,11 +68,17 @@ TAKEN_OVER = RatioRule(
     "drain the canary: its backup hides that it is dead",
 )
 OWN_ERRORS = RatioRule(
-    "nginx 5xx",
+    CheckName.NGINX_ERRORS,
     "own_5xx",
     "requests",
     "requests that nginx itself answered with 5xx",
     "look at nginx's error log: worker_connections, limits, routing; the gateways were not asked",
+)
+
+
+NO_BACKLOG = (
+    "is the plugin admin-http-rpc on, and its token right? For the canary alone: runtime.canary_rpc: true in the "
+    "parameters, then a new run"
 )
 
 
@@ -75,12 +87,11 @@ def judge_windows(
     thresholds: Thresholds,
     *,
     asked_pct: float | None = None,
-    probes: Sequence[Probe] = (),
 ) -> Verdict:
     """All that an access log can say about the canary, over all windows in `counts`.
 
     `asked_pct` is the canary's weight: with it a share that is too small is a failure too (a frozen canary
-    logs nothing until its requests time out). `probes` name the hop at fault better than the log can.
+    logs nothing until its requests time out).
     Checks by name: log, canary traffic, canary 5xx, canary taken over, primary 5xx, nginx 5xx, canary
     connect p95, primary connect p95, canary header p95 and, with `asked_pct`, canary share.
     """
@@ -104,12 +115,12 @@ def judge_windows(
     if all(check.answer is Answer.FAIL for check in connects):
         connects = [replace(check, hop=Hop.HOST) for check in connects]
     checks += [
-        _blamed(errors, probes),
+        _alone(errors),
         judge_ratio(TAKEN_OVER, host.without(taken_over, FAIL_TIMEOUT_S), Hop.CANARY, thresholds),
         of_primary,
         judge_ratio(OWN_ERRORS, own, Hop.NGINX, thresholds),
         *connects,
-        _blamed(judge_header(counts, thresholds), probes),
+        _alone(judge_header(counts, thresholds)),
     ]
     if asked_pct is not None:
         checks.append(judge_share(counts, asked_pct))
@@ -191,13 +202,9 @@ def _while_both_are_bad(errors: Check, of_primary: Check, now: Series, threshold
     return errors, of_primary
 
 
-def _blamed(check: Check, probes: Sequence[Probe]) -> Check:
-    """A failed check of the canary with the hop that is at fault, and the evidence for it."""
-    if check.answer is not Answer.FAIL:
-        return check
-    hop, evidence = blame("canary", False, probes)
-    remedy = check.remedy if hop is Hop.CANARY else f"look at the {hop.value} first; the canary may be sound"
-    return replace(check, hop=hop, reason=f"{check.reason}; {evidence}", remedy=remedy)
+def _alone(check: Check) -> Check:
+    """A failed check of the canary says that primary is well in the same minutes."""
+    return replace(check, reason=f"{check.reason}; {ALONE}") if check.answer is Answer.FAIL else check
 
 
 def judge_rss(
@@ -209,7 +216,7 @@ def judge_rss(
     garbage collection does not count. Where the weights differ only a canary that holds more is judged: it
     serves less. Fewer than `needed_count` samples of either are inconclusive.
     """
-    name, allowed = "canary RSS", thresholds.rss_gap_pct
+    name, allowed = CheckName.CANARY_MEMORY, thresholds.rss_gap_pct
     canary, primary = (np.asarray(rss_bytes.get(g, ()), np.float64) for g in ("canary", "primary"))
     n = min(len(canary), len(primary))
     if n < needed_count:
@@ -231,10 +238,10 @@ def judge_backlog(pending_jobs: Mapping[str, int | None], thresholds: Thresholds
     """The article's rule: over 200 pending jobs. One check a gateway; None where it could not be asked."""
     limit, checks = thresholds.backlog_jobs, []
     for gateway, jobs in pending_jobs.items():
-        name, hop = f"{gateway} backlog", GATEWAY_HOP.get(gateway, Hop.HOST)
+        name, hop = BACKLOG[gateway], GATEWAY_HOP.get(gateway, Hop.HOST)
         if jobs is None:
             reason = f"{name}: the number of pending jobs is not known"
-            checks.append(Check(name, Answer.INCONCLUSIVE, reason, hop, None, limit, "jobs"))
+            checks.append(Check(name, Answer.INCONCLUSIVE, reason, hop, None, limit, "jobs", remedy=NO_BACKLOG))
             continue
         over = jobs > limit
         reason = f"{name}: {jobs} pending jobs, {'over' if over else 'not over'} {limit}, n=1 sample"

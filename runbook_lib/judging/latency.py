@@ -13,7 +13,7 @@ from runbook_lib.accesslog.fields import Ints
 from runbook_lib.judging.ratios import minutes
 from runbook_lib.plan.thresholds import Thresholds
 from runbook_lib.statistics import drawn_quantiles, excess, generator, interval, quantile
-from runbook_lib.verdict import PLAIN, Answer, Check, Hop
+from runbook_lib.verdict import CONNECT, PLAIN, Answer, Check, CheckName, Hop
 
 TAIL = 0.05
 """A p95 over a limit means that more than this share is over the limit."""
@@ -89,7 +89,7 @@ def judge_connect(
     Reused connections log 0 ms and are kept out. Where few connects took a millisecond the zeros are
     counted in after all: they cannot hide a p95 that is high, only a connect that was never made.
     """
-    name, limit = f"{gateway} connect p95", thresholds.connect_p95_ms
+    name, limit, is_plain = CONNECT[gateway], thresholds.connect_p95_ms, "connect_p95" in thresholds.plain_rules
     histograms = {w: h for w, h in counts.histograms(gateway, "connect").items() if w not in left_out}
     unsaid = f"; {minutes(len(left_out) * counts.window_s)} in which both were slow are the host's and left out"
     times, zeros = pooled(histograms), counts.total(gateway, "zero_connects")
@@ -100,11 +100,11 @@ def judge_connect(
     def check(answer: Answer, reason: str, measured: float | None, samples: int) -> Check:
         unless = "" if answer is Answer.PASS else remedy
         text = f"{name}: {reason}{unsaid if left_out else ''}"
-        return Check(name, answer, text, hop, measured, limit, "ms", samples, unless)
+        return Check(name, answer, text, hop, measured, limit, "ms", samples, unless, is_plain=is_plain)
 
     if n + zeros == 0:
         return check(Answer.INCONCLUSIVE, "no connect was made, so nothing to judge", None, 0)
-    if "connect_p95" in thresholds.plain_rules:
+    if is_plain:
         worst = max([quantile(*h, 0.95) for h in histograms.values()], default=0)
         answer = Answer.FAIL if worst > limit else Answer.PASS
         compared = "over" if worst > limit else "not over"
@@ -166,7 +166,8 @@ def judge_header(counts: LogCounts, thresholds: Thresholds) -> Check:
     here, in attempts that waited in vain. In each window the limit is drawn above primary's p95 at the
     upper end of its bootstrap interval.
     """
-    name, allowed = "canary header p95", thresholds.slower_than_primary_pct
+    name, allowed = CheckName.CANARY_HEADER, thresholds.slower_than_primary_pct
+    is_plain = "slower_than_primary" in thresholds.plain_rules
     compared = Compared.of(counts)
     canary, primary = pooled(compared.canary), pooled(compared.primary)
     n, m = size(canary), size(primary)
@@ -174,7 +175,8 @@ def judge_header(counts: LogCounts, thresholds: Thresholds) -> Check:
 
     def check(answer: Answer, reason: str, measured: float | None) -> Check:
         unless = "" if answer is Answer.PASS else remedy
-        return Check(name, answer, f"{name}: {reason}", Hop.CANARY, measured, allowed, "%", n, unless)
+        text = f"{name}: {reason}"
+        return Check(name, answer, text, Hop.CANARY, measured, allowed, "%", n, unless, is_plain=is_plain)
 
     if n < thresholds.min_requests_count or m < thresholds.min_requests_count:
         reason = f"{n} answers of the canary beside {m} of primary in the same windows, {thresholds.min_requests_count}"
@@ -184,7 +186,7 @@ def judge_header(counts: LogCounts, thresholds: Thresholds) -> Check:
     text = f"{ours} ms against primary's {theirs} ms, {rise_pct:+.0f} %"
     is_higher = is_slower(ours, theirs, allowed, thresholds.smallest_rise_ms)
     sizes = f"n={n} against {m}"
-    if "slower_than_primary" in thresholds.plain_rules:
+    if is_plain:
         answer = Answer.FAIL if is_higher else Answer.PASS
         compared_text = "over" if is_higher else "not over"
         return check(answer, f"{text}, {compared_text} {allowed:g} %, {sizes} {PLAIN}", rise_pct)

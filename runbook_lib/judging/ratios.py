@@ -171,14 +171,16 @@ def judge_ratio(
     limit = f"{thresholds.error_ratio_pct:g} %"
     window_s = thresholds.error_window_s
     enough = series.trials_count >= thresholds.min_requests_count
+    is_plain = rule.rule in thresholds.plain_rules
 
     def check(answer: Answer, of: Series, reason: str) -> Check:
         measured = 100 * of.events_count / of.trials_count if of.trials_count else None
         remedy = "" if answer is Answer.PASS else rule.remedy
         text, n = f"{rule.name}: {reason}{left_out}", of.trials_count
-        return Check(rule.name, answer, text, hop, measured, thresholds.error_ratio_pct, "%", n, remedy)
+        limit_pct = thresholds.error_ratio_pct
+        return Check(rule.name, answer, text, hop, measured, limit_pct, "%", n, remedy, is_plain=is_plain)
 
-    if rule.rule in thresholds.plain_rules and series.trials_count:
+    if is_plain and series.trials_count:
         worst = series.worst(window_s)
         over = is_over(worst.events_count, worst.trials_count, thresholds.error_ratio_pct)
         answer = Answer.FAIL if over else Answer.PASS if enough else Answer.INCONCLUSIVE

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.tally import Tally
-from runbook_lib.judging.blame import Probe, blame
 from runbook_lib.judging.latency import Histogram, Histograms, certain, is_slower, limit_over, over, pooled, size
 from runbook_lib.plan.thresholds import Thresholds
 from runbook_lib.statistics import generator, quantile
-from runbook_lib.verdict import PLAIN, Answer, Check, Hop
+from runbook_lib.verdict import ALONE, GATEWAY_HOP, PLAIN, RELOAD, Answer, Check, CheckName, Hop
 
 REMEDIES = {
     Hop.NGINX: "raise worker_connections and keepalive for the added upstream, or roll the configuration back",
@@ -69,9 +68,7 @@ class Rise:
         )
 
 
-def judge_reload(
-    before: LogCounts, after: LogCounts, thresholds: Thresholds, probes: Sequence[Probe] = ()
-) -> list[Check]:
+def judge_reload(before: LogCounts, after: LogCounts, thresholds: Thresholds) -> list[Check]:
     """The article's rule: response p95 over 35 % up immediately after a reload means starved workers.
 
     `before` is what the log had until the reload (its last minutes: LogCounts.select), `after` what came
@@ -93,7 +90,7 @@ def judge_reload(
         elif gateway == "primary" or smallest:
             missing.append(_too_few(gateway, size(old), count, thresholds))
     over = {r.gateway for r in rises if r.is_over(thresholds)}
-    checks = [_judge_rise(rise, over, len(rises), thresholds, probes) for rise in rises]
+    checks = [_judge_rise(rise, over, len(rises), thresholds) for rise in rises]
     return [*checks, *missing, _judge_workers(before, after, old_revisions if fresh else set(), thresholds)]
 
 
@@ -106,19 +103,17 @@ def _only(counts: LogCounts, revisions: Sequence[str]) -> LogCounts:
 
 def _too_few(gateway: str, before_count: int, after_count: int, thresholds: Thresholds) -> Check:
     reason = (
-        f"{gateway} after reload: {before_count} responses before and {after_count} after, "
+        f"{RELOAD[gateway]}: {before_count} responses before and {after_count} after, "
         f"{thresholds.min_requests_count} each are needed"
     )
     hop = Hop.NGINX
-    return Check(f"{gateway} after reload", Answer.INCONCLUSIVE, reason, hop, samples_count=after_count)
+    return Check(RELOAD[gateway], Answer.INCONCLUSIVE, reason, hop, samples_count=after_count)
 
 
-def _judge_rise(
-    rise: Rise, over: set[str], judged_count: int, thresholds: Thresholds, probes: Sequence[Probe]
-) -> Check:
+def _judge_rise(rise: Rise, over: set[str], judged_count: int, thresholds: Thresholds) -> Check:
     allowed = thresholds.reload_p95_rise_pct
-    name = f"{rise.gateway} after reload"
-    if "reload_p95" in thresholds.plain_rules:
+    name, is_plain = RELOAD[rise.gateway], "reload_p95" in thresholds.plain_rules
+    if is_plain:
         answer = Answer.FAIL if rise.gateway in over else Answer.PASS
         tail = f", {'over' if rise.gateway in over else 'not over'} {allowed:g} % {PLAIN}"
     elif rise.gateway not in over:
@@ -127,25 +122,20 @@ def _judge_rise(
         answer, tail = Answer.FAIL, f", certainly over {allowed:g} %"
     else:
         answer, tail = Answer.INCONCLUSIVE, f", over {allowed:g} % but not for certain"
-    hop, evidence = _blame(rise.gateway, over, judged_count, probes)
+    hop, evidence = _blame(rise.gateway, over, judged_count)
     if answer is not Answer.PASS:
         tail += f": {evidence}"
     remedy = "" if answer is Answer.PASS else REMEDIES[hop]
     samples = min(rise.before_count, rise.after_count)
-    return Check(name, answer, rise.text() + tail, hop, rise.pct, allowed, "%", samples, remedy)
+    return Check(name, answer, rise.text() + tail, hop, rise.pct, allowed, "%", samples, remedy, is_plain=is_plain)
 
 
-def _blame(gateway: str, over: set[str], judged_count: int, probes: Sequence[Probe]) -> tuple[Hop, str]:
-    """Up for one gateway of two is that gateway; up for both is nginx, unless direct probes are bad too."""
-    hop, evidence = blame(gateway, len(over) > 1, probes)
-    if hop in (Hop.NGINX, Hop.PATH) or (judged_count > 1 and len(over) == 1):
-        return hop, evidence
-    direct = [p for p in probes if p.via == "direct" and p.asked_count]
-    if any(p.is_bad for p in direct):
-        return Hop.HOST, "the gateways are slow when asked directly too"
+def _blame(gateway: str, over: set[str], judged_count: int) -> tuple[Hop, str]:
+    """Up for one gateway of two is that gateway; up for both is nginx, which they share."""
+    if judged_count > 1 and len(over) == 1:
+        return GATEWAY_HOP[gateway], ALONE
     why = "both gateways are up at once" if len(over) > 1 else "there is no other gateway to compare with"
-    asked = ", and answer well when asked directly" if direct else "; ask the gateways directly to be sure"
-    return Hop.NGINX, f"{why}{asked}: starved workers"
+    return Hop.NGINX, f"{why}; ask the gateways directly to be sure: starved workers"
 
 
 def _by_worker(counts: LogCounts) -> dict[tuple[str, int], Histogram]:
@@ -157,7 +147,7 @@ def _by_worker(counts: LogCounts) -> dict[tuple[str, int], Histogram]:
 
 def _judge_workers(before: LogCounts, after: LogCounts, old: set[str], thresholds: Thresholds) -> Check:
     """Whether some workers are slow and others are not, and how many old ones still hold requests."""
-    name, allowed = "workers", thresholds.reload_p95_rise_pct
+    name, allowed = CheckName.WORKERS, thresholds.reload_p95_rise_pct
     old_times = list(_by_worker(before).values())
     pinned = {pid: size(h) for (revision, pid), h in _by_worker(after).items() if revision in old}
     fresh = {pid: h for (revision, pid), h in _by_worker(after).items() if revision not in old}

@@ -8,7 +8,7 @@ from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.names import GATEWAYS
 from runbook_lib.judging.ratios import Series, percent
 from runbook_lib.statistics import interval
-from runbook_lib.verdict import Answer, Check, Hop
+from runbook_lib.verdict import Answer, Check, CheckName, Hop
 
 CONFIDENCE = 0.999
 PATIENCE_S = 10  # GitHub's: a request that was begun since may yet be answered, and is in no log before
@@ -22,7 +22,7 @@ def judge_share(counts: LogCounts, asked_pct: float) -> Check:
     than PATIENCE_S: a gateway that stalls for a moment logs nothing until it goes on.
     """
     canary_count, total_count = arrived(counts)
-    name, asked = "canary share", asked_pct / 100
+    name, asked = CheckName.CANARY_SHARE, asked_pct / 100
     low_pct, high_pct = bounds_pct(counts)
     measured = 100 * canary_count / total_count if total_count else None
     text = f"{name}: {canary_count} of {total_count} requests"

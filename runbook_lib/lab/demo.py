@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 from runbook_lib.audit.verify import verify
 from runbook_lib.checklist.order import STEPS
-from runbook_lib.lab import faults, traffic
+from runbook_lib.lab import customer, faults, traffic
 from runbook_lib.lab.mac import PracticeMac
 from runbook_lib.mac.mac import Mac
 from runbook_lib.nginx.asking import probe_pulse
 from runbook_lib.plan import reading
 from runbook_lib.records.evidence import Run
+from runbook_lib.records.kinds import Closing
 from runbook_lib.regions.rollout import Outcome, roll_back, run_region
 from runbook_lib.show.console import text_table
 from runbook_lib.show.numbers import of_run
@@ -25,12 +26,15 @@ Say = Callable[[str], None]
 def run_demo(mac: PracticeMac, fault: str | None, say: Say, keep: bool = False, and_back: bool = False) -> Outcome:
     """Roll a canary out on a fresh practice Mac; `fault` is injected before the step where it bites.
 
+    On a stock practice Mac `discover` writes the parameters, as on a customer's.
     `and_back` rolls the promoted canary back at the end, without traffic: primary restarts on the way.
     """
     mac.down()
     if (old := Run.current("lab")) and not old.is_closed:
-        old.close("the practice Mac was taken down")
+        old.close(Closing.TAKEN_DOWN)
     mac.up()
+    if mac.layout.is_stock:
+        customer.take_over(mac, say)
 
     def before_step(step: str) -> None:
         if fault and STEPS.index(step) + 1 == faults.FAULTS[fault].step:

@@ -14,12 +14,13 @@ from runbook_lib.mac import lock
 from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal, Sending
 from runbook_lib.onmac import script
+from runbook_lib.records.details import Weight
 from runbook_lib.records.evidence import write_whole
+from runbook_lib.records.kinds import Act, Kind
 from runbook_lib.records.ledger import Change
 from runbook_lib.ssh.host import Completed
 
-UNLOCK = "let go of this Mac"
-TOLD = {"drained": "every new request goes to primary", "undrained": "the canary has its share back"}
+TOLD = {Kind.DRAINED: "every new request goes to primary", Kind.UNDRAINED: "the canary has its share back"}
 
 
 def apply(mac: Mac, *proposals: Proposal) -> list[dict[str, Any]]:
@@ -27,7 +28,7 @@ def apply(mac: Mac, *proposals: Proposal) -> list[dict[str, Any]]:
     Mac would take it back otherwise.
 
     A dry run records `skipped` and changes nothing; a proposal that is done already is recorded as `kept`.
-    Answers the facts each proof found. Raises ActionFailed at the first that is refused or cannot be proven, and
+    Returns the facts each proof found. Raises ActionFailed at the first that is refused or cannot be proven, and
     HostLocked where somebody else holds the Mac.
     """
     return [_apply_one(mac, proposal) for proposal in proposals]
@@ -35,14 +36,14 @@ def apply(mac: Mac, *proposals: Proposal) -> list[dict[str, Any]]:
 
 def _apply_one(mac: Mac, proposal: Proposal) -> dict[str, Any]:
     if mac.dry_run or proposal.done_already:
-        event = "kept" if proposal.done_already else "skipped"
-        mac.ledger.append(event, proposal.what, reason=proposal.done_already or "dry run")
+        kind = Kind.KEPT if proposal.done_already else Kind.SKIPPED
+        mac.ledger.append(kind, proposal.what, act=proposal.act, reason=proposal.done_already or "dry run")
         if not mac.dry_run:
             _record_weight(mac, proposal)
         return {}
-    if proposal.told_before:
-        mac.ledger.append(proposal.told_before, TOLD[proposal.told_before], **proposal.facts)
-    with mac.ledger.change(proposal.what, undo=proposal.undo, hashes=_hashes(proposal), **proposal.facts) as change:
+    with mac.ledger.change(
+        proposal.act, proposal.what, undo=proposal.undo, hashes=_hashes(proposal), **proposal.facts
+    ) as change:
         _keep_texts(mac, proposal, change.seq)
         done = _carry_out(mac, proposal)
         fields = done.fields()
@@ -61,8 +62,8 @@ def _apply_one(mac: Mac, proposal: Proposal) -> dict[str, Any]:
         change.verified(**facts)
         if proposal.confirmation:
             _confirm(mac, proposal, change)
-    if proposal.told_after:
-        mac.ledger.append(proposal.told_after, TOLD[proposal.told_after], **proposal.facts)
+    if proposal.told:
+        mac.ledger.append(proposal.told, TOLD[proposal.told], **proposal.facts)
     _record_weight(mac, proposal)
     return facts
 
@@ -77,7 +78,7 @@ def _carry_out(mac: Mac, proposal: Proposal) -> Completed:
         done = _send(mac, text, *proposal.args, timeout_s=proposal.timeout_s)
         if former := done.fields().get("taken_over"):
             mac.ledger.append(
-                "lock_taken_over",
+                Kind.LOCK_TAKEN_OVER,
                 "the lock had lapsed or could not be read, or its holder's process is gone",
                 holder=former,
             )
@@ -115,9 +116,10 @@ def _record_weight(mac: Mac, proposal: Proposal) -> None:
     """One `weight` event for each configuration that runs: what observation and promotion go by."""
     if "weight_pct" not in proposal.facts:
         return
-    last = mac.ledger.last("weight")
-    if last is None or last["detail"]["revision"] != proposal.facts["revision"]:
-        mac.ledger.append("weight", f"the canary's weight is {proposal.facts['weight_pct']:g} %", **proposal.facts)
+    weight_pct, revision, last = proposal.facts["weight_pct"], proposal.facts["revision"], mac.ledger.last(Weight)
+    if last is None or last["detail"]["revision"] != revision:
+        what = f"the canary's weight is {weight_pct:g} %"
+        mac.ledger.append(Kind.WEIGHT, what, weight_pct=weight_pct, revision=revision)
 
 
 def send(mac: Mac, sending: Sending) -> pd.DataFrame:
@@ -125,7 +127,7 @@ def send(mac: Mac, sending: Sending) -> pd.DataFrame:
 
     A dry run sends nothing and returns no row.
     """
-    mac.ledger.append("replayed", sending.what, **sending.facts)
+    mac.ledger.append(Kind.REPLAYED, sending.what, act=sending.act, **sending.facts)
     if mac.dry_run:
         return pd.DataFrame(columns=list(sending.columns))
     with mac.host.http(sending.url, sending.timeout_s) as client:
@@ -140,11 +142,12 @@ def release(mac: Mac) -> None:
 
 def unlock(mac: Mac, holder: lock.Holder, why: str) -> None:
     """Break somebody else's lock, on record."""
-    mac.ledger.append("lock_broken", f"the lock of {holder} was broken", why=why)
+    mac.ledger.append(Kind.LOCK_BROKEN, f"the lock of {holder} was broken", why=why)
     _apply_one(
         mac,
         Proposal(
-            UNLOCK,
+            Act.UNLOCK,
+            "let go of this Mac",
             script("release_lock.sh"),
             args=(mac.plan.folder.lock, holder.id),
             facts={"why": why},

@@ -9,18 +9,18 @@ from typing import Any
 from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal
 from runbook_lib.onmac import script
+from runbook_lib.records.details import Verified
+from runbook_lib.records.kinds import Act
 from runbook_lib.records.ledger import Ledger, operator
 from runbook_lib.ssh.host import Completed
-
-HOLD = "hold the operator's lease"
-RELEASE = "give the operator's lease back"
 
 
 def propose_lease(mac: Mac, for_s: float) -> Proposal:
     """Hold the canary's traffic for `for_s` seconds more, by the Mac's own clock."""
     path = mac.plan.folder.lease
     return Proposal(
-        f"{HOLD} for {for_s:g} s",
+        Act.HOLD_LEASE,
+        f"hold the operator's lease for {for_s:g} s",
         script("hold_lease.sh"),
         args=(path, f"{for_s:.0f}", operator()),
         commands=(f"write {path}: now + {for_s:g} s",),
@@ -33,7 +33,8 @@ def propose_release(mac: Mac) -> Proposal:
     """End the guard: nothing is left that somebody must answer for."""
     path = mac.plan.folder.lease
     return Proposal(
-        RELEASE,
+        Act.RETURN_LEASE,
+        "give the operator's lease back",
         script("give_lease_back.sh"),
         args=(path,),
         commands=(f"rm {path}",),
@@ -43,8 +44,8 @@ def propose_release(mac: Mac) -> Proposal:
 
 def held_until(ledger: Ledger) -> datetime | None:
     """When the lease lapses, as the ledger has it; None where none is held."""
-    changes = [e for e in ledger.events("verified") if e["what"].startswith((HOLD, RELEASE))]
-    if not changes or changes[-1]["what"] == RELEASE:
+    changes = [e for e in ledger.events(Verified) if e["detail"].get("act") in (Act.HOLD_LEASE, Act.RETURN_LEASE)]
+    if not changes or changes[-1]["detail"].get("act") == Act.RETURN_LEASE:
         return None
     return datetime.fromisoformat(changes[-1]["detail"]["until"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import secrets
 import shlex
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ import pandas as pd
 
 from runbook_lib.mac.mac import Mac
 from runbook_lib.onmac import function, script
+from runbook_lib.records.kinds import Act, Kind
 from runbook_lib.ssh.host import Completed
 
 Proof = Callable[[Mac, Completed], Mapping[str, Any]]
@@ -27,14 +27,16 @@ def _nothing_to_prove(mac: Mac, done: Completed) -> Mapping[str, Any]:
 class Proposal:
     """One change. Only actions.apply can carry it out.
 
-    `script` and `args` run on the Mac; `files` are (before, after) texts for the diff; `commands` say in words of
-    the shell what the script does; `proof` asks the Mac afterwards, raises ActionFailed or answers the facts for
-    the ledger; `done_already` says why nothing is left to do. A change with a `confirmation`, a script too, is taken
-    back by the Mac itself unless that runs in time. An `urgent` one waits for nobody who holds the Mac. Before the
-    change the step waits `after_s`. `told_before` and `told_after` are events that the ledger gets beside the change's
-    own: when it is tried, and when it is proven.
+    `act` says to programs what kind of change it is; `what` says it to people. `script` and `args` run on the Mac;
+    `files` are (before, after) texts for the diff; `commands` say in words of the shell what the script does;
+    `proof` asks the Mac afterwards, raises ActionFailed or returns the facts for the ledger; `done_already` says
+    why nothing is left to do. A change with a `confirmation`, a script too, is taken back by the Mac itself unless
+    that runs in time. An `urgent` one waits for nobody who holds the Mac. Before the change the step waits
+    `after_s`. `told` is an event
+    that the ledger gets beside the change's own, once it is proven.
     """
 
+    act: Act
     what: str
     script: str
     args: tuple[str, ...] = ()
@@ -48,21 +50,12 @@ class Proposal:
     confirmation: str = ""
     urgent: bool = False
     after_s: float = 0
-    told_before: str = ""
-    told_after: str = ""
+    told: Kind | None = None
 
     @property
     def gives_traffic(self) -> bool:
         """Whether the canary gets requests by it that it does not get now."""
-        return self.facts.get("weight_pct", 0) > 0 or self.told_after == "undrained"
-
-    def diff(self) -> str:
-        """The unified diff of all files; empty where nothing changes."""
-        return "\n".join(
-            line
-            for path, (before, after) in self.files.items()
-            for line in difflib.unified_diff(before.splitlines(), after.splitlines(), path, path, lineterm="")
-        )
+        return self.facts.get("weight_pct", 0) > 0 or self.told is Kind.UNDRAINED
 
 
 @dataclass(frozen=True)
@@ -78,6 +71,7 @@ class Sending:
     columns: tuple[str, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
     timeout_s: float = 30
+    act: Act = Act.SEND
     undo: str = "nothing: what a gateway has executed stays executed"
 
 

@@ -10,33 +10,30 @@ from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal, sh
 from runbook_lib.onmac import script
 from runbook_lib.plan.models import Plan
+from runbook_lib.records.kinds import Act, Cause, Kind
 from runbook_lib.ssh.host import Completed
 from runbook_lib.ssh.settings import by_hand
 
-DRAIN = "drain the canary"
 Turn = Literal["pull", "put_back"]
 
 
-def propose_drain(plan: Plan, why: str, cause: str = "hand") -> Proposal:
-    """Send every new request to primary at once: no reload, no notebook, from every state.
-
-    `cause` is one of hand, verdict and death; the sentinel's own are lease, errors and unconfirmed.
-    """
-    switch = _switch(plan, DRAIN, "pull", {"why": why, "cause": cause})
-    return replace(switch, told_before="drained")
+def propose_drain(plan: Plan, why: str, cause: Cause = Cause.HAND) -> Proposal:
+    """Send every new request to primary at once: no reload, no notebook, from every state."""
+    switch = _switch(plan, Act.DRAIN, "drain the canary", "pull", {"why": why, "cause": cause})
+    return replace(switch, told=Kind.DRAINED)
 
 
 def propose_undrain(plan: Plan, why: str) -> Proposal:
     """Give the canary its share back."""
-    return replace(_switch(plan, "end the drain", "put_back", {"why": why}), told_after="undrained")
+    return replace(_switch(plan, Act.UNDRAIN, "end the drain", "put_back", {"why": why}), told=Kind.UNDRAINED)
 
 
 def propose_trial(plan: Plan) -> list[Proposal]:
     """Pull the kill switch and put it back while the weight is 0, proven by what nginx's own worker says of it."""
     facts = {"why": "step 4"}
     return [
-        _switch(plan, "try the kill switch", "pull", facts),
-        _switch(plan, "put the kill switch back", "put_back", facts),
+        _switch(plan, Act.TRY_SWITCH, "try the kill switch", "pull", facts),
+        _switch(plan, Act.TRY_SWITCH, "put the kill switch back", "put_back", facts),
     ]
 
 
@@ -45,7 +42,7 @@ def drain_by_hand(plan: Plan) -> str:
     return by_hand(plan.host, _typed("pull", plan))
 
 
-def _switch(plan: Plan, what: str, turn: Turn, facts: dict[str, str]) -> Proposal:
+def _switch(plan: Plan, act: Act, what: str, turn: Turn, facts: dict[str, str]) -> Proposal:
     """Turn the kill switch, proven by what nginx itself says of it where our configuration runs."""
     expected = "drained" if turn == "pull" else "open"
 
@@ -59,6 +56,7 @@ def _switch(plan: Plan, what: str, turn: Turn, facts: dict[str, str]) -> Proposa
         return {"nginx": answer[2] if len(answer) == 3 else "does not run our configuration"}
 
     return Proposal(
+        act,
         what,
         script("turn_switch.sh"),
         args=(plan.folder.drain, turn, f"http://127.0.0.1:{plan.nginx.probe_port}/__rollout"),

@@ -17,14 +17,13 @@ from runbook_lib.onmac import script
 
 @dataclass(frozen=True)
 class Nginx:
-    """nginx as it is: the configuration on disk, the version, the master, what `nginx -t` says.
+    """nginx as it is: the configuration on disk, the version, what `nginx -t` says.
 
     `open_files` is what the job's plist allows; empty where it says nothing.
     """
 
     configuration: Configuration | None
     version: str
-    master_pid: int | None
     open_files: str
     has_slow_start: bool
     test_exit: int
@@ -38,9 +37,9 @@ class Nginx:
 
 
 def probe_nginx(mac: Mac) -> Nginx:
-    """nginx's configuration on disk, its version and its master process."""
+    """nginx's configuration on disk, its version, and what its master may open."""
     section = mac.plan.nginx
-    words = (section.binary, section.conf, section.pid_file, section.sudo_words, section.plist)
+    words = (section.binary, section.conf, section.sudo_words, section.plist)
     done = mac.host.run(script("ask_nginx.sh"), *words)
     head, _, dump = done.stdout.partition("dump\tfollows\n")
     fields = dict(line.split("\t", 1) for line in head.splitlines())
@@ -48,7 +47,6 @@ def probe_nginx(mac: Mac) -> Nginx:
     return Nginx(
         Configuration(dump, section.conf) if test_exit == 0 else None,
         fields["version"],
-        int(fields["master"]) if fields["master"].isdigit() else None,
         fields["open_files"],
         fields["slow_start"] == "yes",
         test_exit,

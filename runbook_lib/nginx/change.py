@@ -12,6 +12,7 @@ from runbook_lib.mac.proposal import Proposal, sh, staged
 from runbook_lib.nginx.asking import probe_nginx, probe_pulse
 from runbook_lib.nginx.rendering import render
 from runbook_lib.onmac import script
+from runbook_lib.records.kinds import Act, Kind
 from runbook_lib.ssh.host import Completed
 
 RELOAD_LIMIT_S = 5  # a reload that is not visible to new connections after this long has failed
@@ -32,7 +33,7 @@ def propose_weights(mac: Mac, weights: Sequence[float]) -> list[Proposal]:
     nginx, pulse = probe_nginx(mac), probe_pulse(mac)
     if nginx.configuration is None:
         raise ActionFailed(f"{mac.host.name}: nginx -t fails before any change: {nginx.test_text}. Mend that first")
-    attempt = len(mac.ledger.events("drained"))
+    attempt = len(mac.ledger.events(Kind.DRAINED))
     running, files = pulse.revision, nginx.configuration.files
     proposals = []
     for weight_pct in weights:
@@ -83,6 +84,7 @@ def propose_files(
     words = [section.binary, section.conf, section.pid_file, section.error_log]
     sudo = f"{section.sudo_words} ".lstrip()
     return Proposal(
+        Act.CONFIGURE_NGINX,
         what,
         f"# {what}\n{body}",
         args=(

@@ -27,6 +27,7 @@ from runbook_lib.errors import EvidenceError
 from runbook_lib.plan.models import Plan
 from runbook_lib.plan.reading import project_root
 from runbook_lib.records import tables
+from runbook_lib.records.kinds import Closing, Kind
 from runbook_lib.records.ledger import Ledger
 
 
@@ -48,11 +49,11 @@ class Run:
         directory.mkdir(parents=True, exist_ok=False)
         run, name = cls(region, directory), directory.name
         write_whole(_region_dir(region) / "current", name)
-        run.ledger().append("run_opened", f"rollout of {region}", run=name)
+        run.ledger().append(Kind.RUN_OPENED, f"rollout of {region}", run=name)
         return run
 
     @classmethod
-    def rehearsal(cls, region: str) -> Run:
+    def dry_run(cls, region: str) -> Run:
         """The folder of a dry run, which never becomes the current run."""
         run = cls(region, _region_dir(region) / "dry-run")
         run.directory.mkdir(exist_ok=True)
@@ -77,23 +78,24 @@ class Run:
         return self.directory.name
 
     @property
-    def is_rehearsal(self) -> bool:
+    def is_dry_run(self) -> bool:
         return self.name == "dry-run"
 
     @property
     def is_closed(self) -> bool:
-        return self.ledger().last("run_closed") is not None
+        return self.ledger().last(Kind.RUN_CLOSED) is not None
 
     def ledger(self, step: str = "") -> Ledger:
         return Ledger(self.directory / "ledger.jsonl", step)
 
     def answer(self, step: str) -> str:
         """The last verdict of a step; empty where it has none, or was opened again since."""
-        last = self.ledger().last("step_opened", "verdict", step=step)
-        return str(last["detail"]["answer"]) if last and last["event"] == "verdict" else ""
+        last = self.ledger().last(Kind.STEP_OPENED, Kind.VERDICT, step=step)
+        return str(last["detail"]["answer"]) if last and last["event"] == Kind.VERDICT else ""
 
     def close(self, outcome: str) -> None:
-        self.ledger().append("run_closed", outcome)
+        """End the run. Raises ValueError for an outcome that is no Closing."""
+        self.ledger().append(Kind.RUN_CLOSED, outcome, outcome=Closing(outcome))
 
     def keep_table(self, step: str, name: str, frame: pd.DataFrame) -> Path:
         """Keep a table a verdict was made from, with its types."""

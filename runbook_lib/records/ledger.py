@@ -16,13 +16,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import pandas as pd
 
 from runbook_lib.errors import EvidenceError
+from runbook_lib.records.details import DETAILS
+from runbook_lib.records.events import Event, event_of, mistake_in
+from runbook_lib.records.kinds import Act, Kind
 
-Event = dict[str, Any]
+D = TypeVar("D")
 
 
 def operator() -> str:
@@ -43,8 +46,10 @@ class Ledger:
         """The name of the run this is the ledger of."""
         return self.path.parent.name
 
-    def append(self, event: str, what: str, **detail: Any) -> Event:
-        """Write one event and wait until it is on disk."""
+    def append(self, kind: Kind, what: str, **detail: Any) -> Event[Any]:
+        """Write one event and wait until it is on disk. Raises TypeError for a detail that its kind does not have."""
+        if wrong := mistake_in(kind, detail):
+            raise TypeError(wrong)
         with self.path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             last = _last_line(file)
@@ -53,7 +58,7 @@ class Ledger:
                 "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "who": operator(),
                 "step": self.step,
-                "event": event,
+                "event": kind,
                 "what": what,
                 "detail": detail,
                 "previous": hashlib.sha256(last).hexdigest() if last else "",
@@ -64,11 +69,17 @@ class Ledger:
             os.fsync(file.fileno())
         if not last:
             _sync_folder(self.path.parent)  # or the file's name may not survive a power cut
-        written: Event = json.loads(line)
+        written: Event[Any] = json.loads(line)
         return written
 
-    def events(self, *kinds: str, step: str | None = None) -> list[Event]:
+    @overload
+    def events(self, kind: type[D], /, *, step: str | None = None) -> list[Event[D]]: ...
+    @overload
+    def events(self, *kinds: Kind, step: str | None = None) -> list[Event[Any]]: ...
+    def events(self, *kinds: Any, step: str | None = None) -> list[Event[Any]]:
         """The events so far, oldest first, only of these kinds and this step where given.
+
+        A kind may be named by the type of its detail (records/details.py); the details then have that type.
 
         A torn last line (the writer died inside it) is not an event. Raises EvidenceError for any other line that
         cannot be read, or that does not follow the one before it: it was edited, taken out or put in.
@@ -78,17 +89,23 @@ class Ledger:
         lines = self.path.read_bytes().split(b"\n")
         found, previous = [], ""
         for number, line in enumerate(lines[:-1], start=1):
-            entry = _entry(line)
+            entry = event_of(line)
             if entry is None:
                 raise EvidenceError(f"{self.path.name} line {number} is no event; the ledger was edited or damaged")
-            if (entry.get("seq"), entry.get("previous")) != (number, previous):
+            if (entry["seq"], entry["previous"]) != (number, previous):
                 said = f"{self.path.name} line {number} does not follow line {number - 1}"
                 raise EvidenceError(f"{said}; the ledger was edited or damaged")
             previous = hashlib.sha256(line).hexdigest()
             found.append(entry)
-        return [e for e in found if (not kinds or e["event"] in kinds) and step in (None, e["step"])]
+        wanted = {DETAILS.get(kind, kind) for kind in kinds}
+        return [e for e in found if (not wanted or e["event"] in wanted) and step in (None, e["step"])]
 
-    def last(self, *kinds: str, step: str | None = None) -> Event | None:
+    @overload
+    def last(self, kind: type[D], /, *, step: str | None = None) -> Event[D] | None: ...
+    @overload
+    def last(self, *kinds: Kind, step: str | None = None) -> Event[Any] | None: ...
+    def last(self, *kinds: Any, step: str | None = None) -> Event[Any] | None:
+        """The newest of these events; None where there is none."""
         return next(reversed(self.events(*kinds, step=step)), None)
 
     def table(self) -> pd.DataFrame:
@@ -97,42 +114,33 @@ class Ledger:
         return frame.assign(at=pd.to_datetime(frame["at"], utc=True))
 
     @contextmanager
-    def change(self, what: str, **detail: Any) -> Iterator[Change]:
+    def change(self, act: Act, what: str, **detail: Any) -> Iterator[Change]:
         """Record a change: `intent` on entry, `failed` with the reason if the block raises.
 
         The block itself says `effect` and `verified`.
         """
-        intent = self.append("intent", what, **detail)
+        intent = self.append(Kind.INTENT, what, act=act, **detail)
         try:
-            yield Change(self, what, intent["seq"])
+            yield Change(self, act, what, intent["seq"])
         except BaseException as error:
-            self.append("failed", what, error=f"{type(error).__name__}: {error}")
+            self.append(Kind.FAILED, what, act=act, error=f"{type(error).__name__}: {error}")
             raise
 
 
 class Change:
     """A change under way; `seq` is its intent's."""
 
-    def __init__(self, ledger: Ledger, what: str, seq: int) -> None:
-        self._ledger, self._what, self.seq = ledger, what, seq
+    def __init__(self, ledger: Ledger, act: Act, what: str, seq: int) -> None:
+        self._ledger, self._act, self._what, self.seq = ledger, act, what, seq
 
     def effect(self, **detail: Any) -> None:
-        self._ledger.append("effect", self._what, **detail)
+        self._ledger.append(Kind.EFFECT, self._what, act=self._act, **detail)
 
     def verified(self, **detail: Any) -> None:
-        self._ledger.append("verified", self._what, **detail)
+        self._ledger.append(Kind.VERIFIED, self._what, act=self._act, **detail)
 
     def confirmed(self, **detail: Any) -> None:
-        self._ledger.append("confirmed", self._what, **detail)
-
-
-def _entry(line: bytes) -> Event | None:
-    """One line as an event; None where it is none."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) and {"seq", "event", "step", "what"} <= entry.keys() else None
+        self._ledger.append(Kind.CONFIRMED, self._what, act=self._act, **detail)
 
 
 def _last_line(file: Any) -> bytes:
@@ -149,7 +157,7 @@ def _last_line(file: Any) -> bytes:
         file.truncate(size - len(torn))
     file.seek(0, os.SEEK_END)
     last: bytes = whole.rpartition(b"\n")[2]
-    if last and _entry(last) is None:
+    if last and event_of(last) is None:
         raise EvidenceError(f"the last line of {file.name} is no event; the ledger was edited or damaged")
     return last
 

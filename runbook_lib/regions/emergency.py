@@ -14,10 +14,11 @@ from runbook_lib.nginx.asking import probe_pulse
 from runbook_lib.plan import reading, yaml_file
 from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run
+from runbook_lib.records.kinds import Cause
 from runbook_lib.show.board import publish
 
 
-def drain_now(region: str, why: str, cause: str = "hand") -> str:
+def drain_now(region: str, why: str, cause: Cause = Cause.HAND) -> str:
     """The canary at zero, by the drain file; works from every state, with or without a run or a sound plan."""
     plan, said = _plan_of(region)
     run = Run.current(region) or Run.start(region)

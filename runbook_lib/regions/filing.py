@@ -15,7 +15,7 @@ from runbook_lib.show.board import publish
 
 
 def file_away(run: Run) -> str:
-    """Page and board, then the seal; answers what was sealed, empty where nothing was new.
+    """Page and board, then the seal; returns what was sealed, empty where nothing was new.
 
     Raises EvidenceError where the run cannot be sealed; page and board are made all the same.
     """

@@ -5,22 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import pandas as pd
 from rich.console import Console
 from rich.live import Live
 
+from runbook_lib.records.events import Event
 from runbook_lib.records.evidence import Run
-from runbook_lib.records.ledger import Event
+from runbook_lib.records.kinds import Kind
 from runbook_lib.regions.status import status
-from runbook_lib.show.console import table_of, text_table
+from runbook_lib.show.console import table_of
 
 Say = Callable[[str], None]
-TOLD = ("verdict", "gate_waiting", "weight", "drained", "not_notified", "run_closed")
+TOLD = (Kind.VERDICT, Kind.GATE_WAITING, Kind.WEIGHT, Kind.DRAINED, Kind.NOT_NOTIFIED, Kind.RUN_CLOSED)
 
 
-class Board:
+class LiveTable:
     """Shows what the ledgers say of these waves. Use as a context manager; call `show` as often as you like."""
 
     def __init__(self, waves: list[list[str]], say: Say) -> None:
@@ -74,11 +75,8 @@ class Board:
             }
         )
 
-    def text(self, wave: int) -> str:
-        return text_table(self.table(wave))
 
-
-def _events(region: str) -> dict[tuple[str, int], Event]:
+def _events(region: str) -> dict[tuple[str, int], Event[Any]]:
     """(run, seq) -> what a line tells, in the order in which it happened."""
     run = Run.current(region)
     return {} if run is None else {(run.name, event["seq"]): event for event in run.ledger().events(*TOLD)}
@@ -90,9 +88,9 @@ def _stamp(region: str) -> object:
     return run and (run.name, run.ledger().path.stat().st_size)
 
 
-def _line(region: str, event: Event) -> str:
+def _line(region: str, event: Event[Any]) -> str:
     word, said = event["event"].replace("_", " "), event["what"]
-    if event["event"] == "verdict":
+    if event["event"] == Kind.VERDICT:
         detail = event["detail"]
         word, said = detail["answer"], "; ".join(detail["reasons"]) or f"{len(detail['checks'])} checks passed"
         said = f"{detail['action']}: {said}" if detail.get("action") else said

@@ -12,8 +12,9 @@ from runbook_lib.mac.mac import Mac
 from runbook_lib.plan import reading
 from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run
+from runbook_lib.records.kinds import Kind
+from runbook_lib.records.weights import is_drained
 from runbook_lib.regions.rollout import alone
-from runbook_lib.regions.status import is_drained
 from runbook_lib.steps.collect import collect_events
 
 
@@ -36,15 +37,15 @@ def _remind(region: str) -> tuple[str, int]:
     if run is None or until is None:
         return f"{region}: no lease is held, nobody needs to be told", 0
     left_s = (until - datetime.now(UTC)).total_seconds()
-    last = run.ledger().last("step_opened", "verdict")
-    if last and last["event"] == "step_opened" and left_s > 0:  # one that has died does not renew its lease
+    last = run.ledger().last(Kind.STEP_OPENED, Kind.VERDICT)
+    if last and last["event"] == Kind.STEP_OPENED and left_s > 0:  # one that has died does not renew its lease
         return f"{region}: {last['step']} runs, nobody needs to be told", 0
     try:
         with alone(region):
             unasked = _ask(plan, run)
     except StepNotReady as busy:
         return str(busy), 0
-    drained = is_drained(run)
+    drained = is_drained(run.ledger().events())
     said = "the canary is drained" if drained else f"the lease holds until {until:%d %b %H:%M} UTC"
     if not drained and left_s < plan.lease.answer_s:
         _note_once(run, until)
@@ -63,8 +64,8 @@ def _ask(plan: Plan, run: Run) -> HostError | None:
 
 
 def _note_once(run: Run, until: datetime) -> None:
-    noted = run.ledger().last("lease_ending")
+    noted = run.ledger().last(Kind.LEASE_ENDING)
     if noted is None or noted["detail"]["until"] != until.isoformat():
         what = f"the lease ends at {until:%d %b %H:%M} UTC"
         why = f"silence drains the canary; answer with: rollout run {run.region}"
-        run.ledger("remind").append("lease_ending", what, until=until.isoformat(), why=why)
+        run.ledger("remind").append(Kind.LEASE_ENDING, what, until=until.isoformat(), why=why)

@@ -19,12 +19,12 @@ from runbook_lib.clock import wait_until
 from runbook_lib.errors import EvidenceError, GateWaiting, HostError, StepNotReady, exit_code_of
 from runbook_lib.execution.execute import execute
 from runbook_lib.execution.notebooks import check_notebooks
-from runbook_lib.mac.lease import HOLD
-from runbook_lib.mac.switch import DRAIN
 from runbook_lib.plan import reading
 from runbook_lib.plan.models import Plan
+from runbook_lib.records.events import Event
 from runbook_lib.records.evidence import Run
-from runbook_lib.records.ledger import Event, operator
+from runbook_lib.records.kinds import Act, Cause, Kind
+from runbook_lib.records.ledger import operator
 from runbook_lib.regions.emergency import drain_now
 from runbook_lib.regions.filing import file_away, file_unsealed
 from runbook_lib.verdict import Action, Answer
@@ -125,7 +125,7 @@ def run_step(plan: Plan, name: str, given: Mapping[str, Any], say: Say) -> Outco
     if error and is_left_with_traffic(run, name):
         error += f"; {_drained_after_death(region, name)}"
     if error and not answer:
-        run.ledger(name).append("failed", "no verdict", error=error)  # or it would run for ever in every table
+        run.ledger(name).append(Kind.FAILED, "no verdict", error=error)  # or it would run for ever in every table
     _tell(plan, run, say)  # before the seal, which holds who was told
     try:
         file_away(run)
@@ -156,7 +156,7 @@ def _tell(plan: Plan, run: Run, say: Say) -> None:
         say(failure)
 
 
-def approve(region: str, why: str) -> Event:
+def approve(region: str, why: str) -> Event[Any]:
     """A person lets the next step run. Raises GateWaiting where there is nothing to approve."""
     plan, run = reading.load(region), Run.current(region)
     name = next_step(run)
@@ -174,20 +174,21 @@ def is_left_with_traffic(run: Run, name: str) -> bool:
     """
     if name not in STEPS[MANAGED_FROM:]:
         return False
-    events = run.ledger().events("step_opened", "effect", "verdict", "verified", step=name)
-    opened = max((e["seq"] for e in events if e["event"] == "step_opened"), default=0)
+    events = run.ledger().events(Kind.STEP_OPENED, Kind.EFFECT, Kind.VERDICT, Kind.VERIFIED, step=name)
+    opened = max((e["seq"] for e in events if e["event"] == Kind.STEP_OPENED), default=0)
     since = [e for e in events if e["seq"] > opened]
-    verdicts = [e["detail"] for e in since if e["event"] == "verdict"]
+    acts = [(e["event"], e["detail"].get("act")) for e in since]
+    verdicts = [e["detail"] for e in since if e["event"] == Kind.VERDICT]
     if verdicts:
         asks = verdicts[-1].get("action", Action.DRAIN if verdicts[-1]["answer"] == Answer.FAIL else "")
-        return asks == Action.DRAIN and DRAIN not in [e["what"] for e in since if e["event"] == "verified"]
-    return any(e["event"] == "effect" and not e["what"].startswith(HOLD) for e in since)
+        return asks == Action.DRAIN and Act.DRAIN not in [act for kind, act in acts if kind == Kind.VERIFIED]
+    return any(kind == Kind.EFFECT and act != Act.HOLD_LEASE for kind, act in acts)
 
 
 def _drained_after_death(region: str, name: str) -> str:
     """A step that died without a verdict leaves a canary that nobody judges: it gets no traffic."""
     try:
-        return drain_now(region, f"{name} died without a verdict", "death")
+        return drain_now(region, f"{name} died without a verdict", Cause.DEATH)
     except HostError as lost:
         return f"the canary could NOT be drained: {lost}"
 
@@ -200,7 +201,7 @@ def roll_back(region: str, say: Say) -> Outcome:
 
 
 def _run_dry(region: str, given: Mapping[str, Any], say: Say, through: int, before_step: Say) -> Outcome:
-    run = Run.rehearsal(region)
+    run = Run.dry_run(region)
     for name in STEPS[:through]:
         before_step(name)
         started = time.monotonic()

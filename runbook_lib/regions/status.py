@@ -6,10 +6,12 @@ import pandas as pd
 
 from runbook_lib.mac.lease import held_until
 from runbook_lib.records.evidence import Run
+from runbook_lib.records.kinds import Kind
+from runbook_lib.records.weights import is_drained
 from runbook_lib.show.page import summary
+from runbook_lib.verdict import CheckName
 
 COLUMNS = ["region", "run", "step", "verdict", "weight_pct", "drained", "observed_h", "left_h", "lease"]
-OBSERVED = "observed long enough"  # the check of step 7 that says how long
 
 
 def status(regions: list[str]) -> pd.DataFrame:
@@ -28,29 +30,17 @@ def _row(region: str, run: Run | None) -> tuple[object, ...]:
     steps = summary(run.directory)
     done = steps[steps["verdict"] != "not run"]
     last = done.iloc[-1] if len(done) else {"step": "", "verdict": ""}
-    weight, drained = run.ledger().last("weight"), is_drained(run)
+    weight, drained = run.ledger().last(Kind.WEIGHT), is_drained(run.ledger().events())
     pct = 0.0 if weight is None or drained else float(weight["detail"]["weight_pct"])
     until = held_until(run.ledger())
     lease = f"{until:%Y-%m-%d %H:%M}" if until else ""
     return (region, run.name, last["step"], last["verdict"], pct, drained, *_hours(run), lease)
 
 
-def is_drained(run: Run) -> bool:
-    """Whether the canary was drained and has not had its share back since, as the ledger has it.
-
-    A raise sets the weight first and ends the drain after it: a weight alone gives nothing back. At weight 0 there is
-    nothing left to be drained.
-    """
-    last = run.ledger().last("drained", "undrained")
-    weight = run.ledger().last("weight")
-    is_zero_since = last and weight and weight["seq"] > last["seq"] and not weight["detail"]["weight_pct"]
-    return bool(last and last["event"] == "drained" and not is_zero_since)
-
-
 def _hours(run: Run) -> tuple[float, float]:
     """Hours observed, and left to observe."""
-    verdicts = run.ledger().events("verdict")
-    checks = [check for event in verdicts for check in event["detail"]["checks"] if check["name"] == OBSERVED]
+    verdicts = run.ledger().events(Kind.VERDICT)
+    checks = [check for event in verdicts for check in event["detail"]["checks"] if check["name"] == CheckName.OBSERVED]
     if not checks:
         return float("nan"), float("nan")
     seen_s, needed_s = float(checks[-1]["measured"]), float(checks[-1]["threshold"])

@@ -22,6 +22,7 @@ from runbook_lib.mac.mac import Mac
 from runbook_lib.onmac import script
 from runbook_lib.plan import reading
 from runbook_lib.records.evidence import Run
+from runbook_lib.records.kinds import Kind
 from runbook_lib.regions.status import status
 from runbook_lib.show.console import table_of, text_table
 from runbook_lib.steps import sentinel
@@ -130,7 +131,7 @@ class Watcher:
         plan = self.plan
         log = _lines(recent, "log", LOG_BYTES)
         counts = accesslog.read([log], upstreams=plan.upstreams, window_s=int(plan.observation.window_s))
-        weight = run.ledger().last("weight")
+        weight = run.ledger().last(Kind.WEIGHT)
         since = pd.Timestamp(weight["at"] if weight else datetime.now(UTC))
         samples = sentinel.parse_samples(_lines(recent, "sample", SAMPLES_BYTES))
         return Observation(since, 0.0, counts, samples, plan.observation.observe_s, plan.observation.sample_every_s)

@@ -46,7 +46,7 @@ def publish(run_dir: Path) -> None:
 
 
 def write_board(outputs: Path) -> Path:
-    """Write `<outputs>/index.html`, whole or not at all, and answer its path.
+    """Write `<outputs>/index.html`, whole or not at all, and return its path.
 
     A damaged ledger is one row that says so.
     """

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
+from runbook_lib.records.details import Verified
+from runbook_lib.records.events import Event
 from runbook_lib.records.evidence import Run
-from runbook_lib.records.ledger import Event
+from runbook_lib.records.kinds import Act, Kind
 from runbook_lib.steps.collect import read_samples
 
 COLUMNS = ["what", "value", "unit", "n"]
@@ -21,25 +24,28 @@ def of_run(run: Run) -> pd.DataFrame:
     return table.rename(columns={"median": "value", "size": "n"}).astype({"value": float})[COLUMNS].round(1)
 
 
-def _times(events: list[Event]) -> Iterator[tuple[str, float, str]]:
+def _times(events: list[Event[Any]]) -> Iterator[tuple[str, float, str]]:
     opened: dict[str, pd.Timestamp] = {}
     for event in events:
         detail, at = event["detail"], pd.Timestamp(event["at"])
-        if event["event"] == "step_opened":
+        if event["event"] == Kind.STEP_OPENED:
             opened[event["step"]] = at
-        if event["event"] == "verified":
-            yield from _proven(event["what"], detail)
-        if event["event"] == "step_closed" and event["step"] == "rollback":
+        if event["event"] == Kind.VERIFIED:
+            yield from _proven(detail)
+        if event["event"] == Kind.STEP_CLOSED and event["step"] == "rollback":
             yield "the whole rollback", (at - opened["rollback"]).total_seconds(), "s"
 
 
-def _proven(what: str, detail: dict[str, float]) -> Iterator[tuple[str, float, str]]:
-    verb, name = what.split(" ")[:2]
+def _proven(detail: Verified) -> Iterator[tuple[str, float, str]]:
+    act, name = detail.get("act"), detail.get("job")
+    if name is None:
+        return
     if "ready_after_s" in detail:
+        verb = "start" if act == Act.START else "kickstart"
         yield f"{name} from {verb} to ready", detail["ready_after_s"], "s"
-    if verb == "suspend":
+    if "waited_s" in detail:
         yield f"{name} until nothing was in flight", detail["waited_s"], "s"
-    if verb == "stop" and "took_s" in detail:
+    if "took_s" in detail:
         yield f"{name} from stop to gone", detail["took_s"], "s"
 
 

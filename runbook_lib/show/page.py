@@ -17,9 +17,11 @@ from matplotlib.figure import Figure
 
 from runbook_lib.checklist.order import STEPS, TITLES
 from runbook_lib.clock import in_words
+from runbook_lib.records.events import Event
 from runbook_lib.records.evidence import write_whole
-from runbook_lib.records.ledger import Event, Ledger
-from runbook_lib.records.weights import weights
+from runbook_lib.records.kinds import Kind
+from runbook_lib.records.ledger import Ledger
+from runbook_lib.records.weights import drains, is_drained, weights
 from runbook_lib.show.plots import plot_weights
 from runbook_lib.show.report import ENVIRONMENT, MARKS
 from runbook_lib.verdict import Answer
@@ -50,7 +52,7 @@ class StepRow:
 
 
 def write_page(run_dir: Path) -> Path:
-    """Write `<run_dir>/index.html`, whole or not at all, and answer its path.
+    """Write `<run_dir>/index.html`, whole or not at all, and return its path.
 
     Needs no network; the same ledger gives the same bytes. Raises EvidenceError where the ledger is damaged.
     """
@@ -76,7 +78,7 @@ def step_rows(run_dir: Path) -> list[StepRow]:
     return _steps(run_dir, _events(run_dir))
 
 
-def drawn_weights(events: list[Event]) -> tuple[Markup, str]:
+def drawn_weights(events: list[Event[Any]]) -> tuple[Markup, str]:
     """The canary's weight over time as SVG, and in words; both empty where no weight was set."""
     found = weights(events)
     return Markup(_svg(found)) if len(found) else Markup(""), _weights_text(found)
@@ -94,29 +96,29 @@ def summary(run_dir: Path) -> pd.DataFrame:
     return frame.astype({"duration_s": float})
 
 
-def _events(run_dir: Path) -> list[Event]:
+def _events(run_dir: Path) -> list[Event[Any]]:
     return Ledger(run_dir / "ledger.jsonl").events()
 
 
-def _steps(run_dir: Path, events: list[Event]) -> list[StepRow]:
+def _steps(run_dir: Path, events: list[Event[Any]]) -> list[StepRow]:
     """The checklist in order, run or not, then whatever else was run (rollback, rehearsals)."""
     names = list(dict.fromkeys(event["step"] for event in events if event["step"]))
     rows = [_step(run_dir, name, title, events) for name, title in TITLES.items()]
-    opened = {event["step"] for event in events if event["event"] == "step_opened"}  # a drain by hand is no step
+    opened = {event["step"] for event in events if event["event"] == Kind.STEP_OPENED}  # a drain by hand is no step
     beside = [name for name in names if name in opened and name not in STEPS]
     return rows + [_step(run_dir, name, name.replace("_", " ").capitalize(), events) for name in beside]
 
 
-def _step(run_dir: Path, step: str, title: str, events: list[Event]) -> StepRow:
+def _step(run_dir: Path, step: str, title: str, events: list[Event[Any]]) -> StepRow:
     mine = [event for event in events if event["step"] == step]
-    opened = [index for index, event in enumerate(mine) if event["event"] == "step_opened"]
+    opened = [index for index, event in enumerate(mine) if event["event"] == Kind.STEP_OPENED]
     if not mine:
         return StepRow(step, title, "not run")
     attempt = mine[opened[-1] :] if opened else mine
     last = {event["event"]: event for event in attempt}
-    verdict, closed = last.get("verdict"), last.get("step_closed")
+    verdict, closed = last.get(Kind.VERDICT), last.get(Kind.STEP_CLOSED)
     end = closed or verdict
-    failed = attempt[-1] if attempt[-1]["event"] == "failed" else None
+    failed = attempt[-1] if attempt[-1]["event"] == Kind.FAILED else None
     state, hop, reason = _at_gate(attempt[-1]) or _answer(verdict, closed, failed)
     started_at = attempt[0]["at"]
     duration_s = (_time(end["at"]) - _time(started_at)).total_seconds() if end else None
@@ -125,16 +127,16 @@ def _step(run_dir: Path, step: str, title: str, events: list[Event]) -> StepRow:
     return StepRow(step, title, state, max(1, len(opened)), started_at, duration_s, hop, reason, link)
 
 
-def _at_gate(event: Event) -> tuple[str, str, str] | None:
+def _at_gate(event: Event[Any]) -> tuple[str, str, str] | None:
     """State, no hop, and reason of a step that has not begun because a person is asked first."""
-    if event["event"] == "gate_waiting":
+    if event["event"] == Kind.GATE_WAITING:
         return "waits", "", str(event["detail"]["reason"])
-    if event["event"] == "approved":
+    if event["event"] == Kind.APPROVED:
         return "approved", "", f"{event['who']}: {event['detail']['why']}"
     return None
 
 
-def _answer(verdict: Event | None, closed: Event | None, failed: Event | None) -> tuple[str, str, str]:
+def _answer(verdict: Event[Any] | None, closed: Event[Any] | None, failed: Event[Any] | None) -> tuple[str, str, str]:
     """State, hops and first reason of an attempt; an end without a verdict is inconclusive."""
     if verdict:
         said = verdict["detail"]
@@ -150,9 +152,9 @@ def _answer(verdict: Event | None, closed: Event | None, failed: Event | None) -
     return "running", "", ""
 
 
-def _run(run_dir: Path, events: list[Event], steps: list[StepRow]) -> dict[str, Any]:
+def _run(run_dir: Path, events: list[Event[Any]], steps: list[StepRow]) -> dict[str, Any]:
     region = next((event["detail"]["region"] for event in events if "region" in event["detail"]), None)
-    drains = [event for event in events if event["event"] == "drained"]
+    drained = drains(events)[-1] if is_drained(events) else None
     checklist = steps[: len(STEPS)]
     passed = sum(row.state == Answer.PASS for row in checklist)
     state = _state([row.state for row in steps], passed)
@@ -166,7 +168,7 @@ def _run(run_dir: Path, events: list[Event], steps: list[StepRow]) -> dict[str, 
         "state": state,
         "sentence": sentence,
         "hops": blamed.hop if blamed else "",
-        "drained": drains[-1] if drains else None,
+        "drained": drained,
         "last_at": events[-1]["at"] if events else "",
         "events_count": len(events),
     }

@@ -153,7 +153,7 @@ def _let_in(section: HostSection, hop: Settings, transport: Transport) -> None:
 
 
 def _offer(transport: Transport, user: str, identity: Identity) -> list[str]:
-    """Log in with one key; answers what else the host wants. Raises AuthenticationException where it is refused."""
+    """Log in with one key; returns what else the host wants. Raises AuthenticationException where it is refused."""
     if identity.is_held and not transport.wants(user, identity.key):
         raise paramiko.AuthenticationException
     return list(transport.auth_publickey(user, identity.key))

@@ -42,7 +42,7 @@ class Transport(_Base):  # type: ignore[misc]
         return self._host_keys
 
     def choose(self, hop: Settings) -> list[str]:
-        """Take ssh_config's algorithms, as many as there are here; answers the settings of which there are none."""
+        """Take ssh_config's algorithms, as many as there are here; returns the settings of which there are none."""
         lacking = []
         for name, (kind, able) in CHOSEN.items():
             wanted = hop.algorithms(name.lower())
@@ -55,7 +55,7 @@ class Transport(_Base):  # type: ignore[misc]
         return lacking
 
     def negotiate(self) -> paramiko.PKey:
-        """The handshake; answers the host's key, which nobody has checked yet. Raises SSHException, EOFError."""
+        """The handshake; returns the host's key, which nobody has checked yet. Raises SSHException, EOFError."""
         self.start_client(timeout=self._limit_s)
         if not self.initial_kex_done:
             raise paramiko.SSHException("it does not answer")

@@ -16,17 +16,20 @@ from runbook_lib.accesslog.counts import LogCounts
 from runbook_lib.accesslog.cursor import Cursor, LogFile, head_bytes_wanted, plan_fetch
 from runbook_lib.accesslog.stream import unpacked
 from runbook_lib.clock import wait_until
+from runbook_lib.errors import EvidenceError
 from runbook_lib.mac.mac import Mac
 from runbook_lib.onmac import script
 from runbook_lib.plan.models import Plan
 from runbook_lib.records.evidence import Run, write_whole
+from runbook_lib.records.kinds import Kind
 from runbook_lib.steps import sentinel
 
+SENTINELS = (Kind.DRAINED, Kind.NOT_DRAINED, Kind.REVERTED)
 PATIENCE = 30  # how many times its settle time a step waits for traffic
 
 
 def collect_log(mac: Mac, run: Run) -> LogCounts:
-    """Fetch the new lines of the judge's log, keep them with the run, and answer the counts of all so far."""
+    """Fetch the new lines of the judge's log, keep them with the run, and return the counts of all so far."""
     _fetch(mac, run, mac.plan.nginx.slim_log, "log")
     slices = run.slices("log")
     folder = run.directory / "evidence" / "log"
@@ -51,7 +54,7 @@ def settle(
 ) -> LogCounts:
     """Let traffic pass under one revision for `settle_s`, and then until it is enough or the plan's wait is over.
 
-    Answers the counts of that revision. Low traffic makes a verdict late, never lenient. `stay` is called often
+    Returns the counts of that revision. Low traffic makes a verdict late, never lenient. `stay` is called often
     enough to keep a lease.
     """
     if mac.dry_run:
@@ -75,7 +78,7 @@ def wait(mac: Mac, wait_s: float, stay: Callable[[], None]) -> None:
 
 
 def collect_samples(mac: Mac, run: Run) -> pd.DataFrame:
-    """Fetch the new samples, keep them with the run, and answer all so far; columns as in sentinel.parse_samples."""
+    """Fetch the new samples, keep them with the run, and return all so far; columns as in sentinel.parse_samples."""
     _fetch(mac, run, mac.plan.folder.samples, "samples")
     return read_samples(run.slices("samples"))
 
@@ -86,15 +89,21 @@ def read_samples(slices: list[Path]) -> pd.DataFrame:
 
 
 def collect_events(mac: Mac, run: Run) -> int:
-    """Bring what the sentinel did by itself into the ledger; answers how many events were new.
+    """Bring what the sentinel did by itself into the ledger; returns how many events were new.
 
     Each is written once, whenever this was interrupted: the ledger says how many of the kept lines it has.
     """
     _fetch(mac, run, mac.plan.folder.events, "sentinel")
     done = sentinel.parse_events(b"".join(_contents(run.slices("sentinel")))).query("run == @run.name")
-    new = done.iloc[len(run.ledger().events("drained", "not_drained", "reverted", step="sentinel")) :]
+    new = done.iloc[len(run.ledger().events(*SENTINELS, step="sentinel")) :]
+    if strange := sorted(set(new["event"]) - set(SENTINELS)):
+        raise EvidenceError(
+            f"{mac.host.name}: {mac.plan.folder.events} has {', '.join(map(repr, strange))}, which no sentinel of ours "
+            "writes; look at that file, and who may write it"
+        )
     for row in new.to_dict("records"):
-        run.ledger("sentinel").append(row["event"], row["what"], cause=row["cause"], why=row["what"], at_mac=row["at"])
+        told = {"cause": row["cause"], "why": row["what"], "at_mac": row["at"]}
+        run.ledger("sentinel").append(Kind(row["event"]), row["what"], **told)
     return len(new)
 
 
@@ -123,7 +132,7 @@ def _fetch(mac: Mac, run: Run, path: str, kind: str) -> None:
     plan = plan_fetch(files, cursor)
     if plan.lost:
         run.ledger("").append(
-            "lost_lines", f"{path} was rotated away before it was read", offset=cursor and cursor.offset
+            Kind.LOST_LINES, f"{path} was rotated away before it was read", offset=cursor and cursor.offset
         )
     for fetch in plan.fetches:
         is_packed = fetch.file.is_packed

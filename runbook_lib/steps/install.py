@@ -19,6 +19,7 @@ from runbook_lib.mac.vault import Secret, parse_env
 from runbook_lib.onmac import function, program, script
 from runbook_lib.plan.models import Plan
 from runbook_lib.probes import probe_packages
+from runbook_lib.records.kinds import Act
 from runbook_lib.ssh.host import Completed
 from runbook_lib.steps import isolation
 from runbook_lib.verdict import Answer, Check, Hop, passed_if
@@ -50,6 +51,7 @@ def propose_packages(mac: Mac) -> Proposal:
         openclaw.package(plan, plan.primary),
     ]
     return Proposal(
+        Act.INSTALL,
         "install the canary's packages",
         script("install_prefix.sh"),
         args=tuple(words),
@@ -85,6 +87,7 @@ def propose_env_file(mac: Mac) -> Proposal:
         for title, lines in (("from_mac", on_mac), ("from_here", here))
     )
     return Proposal(
+        Act.WRITE_ENV,
         "write the canary's env file",
         f"# write the canary's env file\n{functions}\n{function('put_file')}{script('put_env.sh')}",
         args=(section.env_file, mac.plan.folder.wrapper),
@@ -131,6 +134,7 @@ def propose_state(mac: Mac, archive: str) -> Proposal:
     plan, section = mac.plan, mac.plan.canary
     wanted = isolation.clone_request(plan)
     return Proposal(
+        Act.CLONE_STATE,
         "clone primary's state for the canary",
         script("clone_state.sh"),
         args=(
@@ -179,6 +183,7 @@ def propose_plist(mac: Mac) -> Proposal:
     if wrong:
         raise ActionFailed(f"{section.plist}: {'; '.join(wrong)}")
     return Proposal(
+        Act.WRITE_PLIST,
         "write the canary's plist",
         laid({section.plist: content.decode()}, "put_plist.sh"),
         args=(section.log_file.rpartition("/")[0],),

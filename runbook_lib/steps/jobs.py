@@ -15,6 +15,7 @@ from runbook_lib.mac.proposal import Proposal
 from runbook_lib.onmac import script
 from runbook_lib.plan.models import GatewaySection
 from runbook_lib.probes import probe_jobs, probe_listeners, probe_startup
+from runbook_lib.records.kinds import Act
 from runbook_lib.ssh.host import Completed
 from runbook_lib.steps import migration
 
@@ -34,6 +35,7 @@ def propose_start(mac: Mac, name: str, after_stop: bool = False) -> Proposal:
     domain = mac.plan.runtime.launchd_domain
     job = probe_jobs(mac)[name]
     return Proposal(
+        Act.START,
         f"start {name} ({section.label})",
         script("start_job.sh"),
         args=(domain, section.label, section.plist, str(BOOTSTRAP_LIMIT_S)),
@@ -55,11 +57,12 @@ def propose_stop(mac: Mac, name: str) -> Proposal:
     section = mac.plan.gateways[name]
     domain = mac.plan.runtime.launchd_domain
     return Proposal(
+        Act.STOP,
         f"stop {name} ({section.label})",
         f"# stop {name}\n{script('thaw.sh')}{script('stop_job.sh')}",
         args=(domain, section.label, str(EXIT_TIMEOUT_S), section.url + openclaw.LIVE),
         commands=(f"launchctl bootout {domain}/{section.label}",),
-        proof=_prove_stopped,
+        proof=lambda mac, done: _prove_stopped(mac, name, done),
         undo=f"launchctl bootstrap {domain} {section.plist}",
         done_already="" if probe_jobs(mac)[name].loaded else "launchd does not know it",
         timeout_s=EXIT_TIMEOUT_S + 30,
@@ -75,6 +78,7 @@ def propose_kickstart(mac: Mac, name: str) -> Proposal:
     section = mac.plan.gateways[name]
     target = f"{mac.plan.runtime.launchd_domain}/{section.label}"
     return Proposal(
+        Act.RESTART,
         f"kickstart {name} ({section.label})",
         f"# restart {name}\n{script('thaw.sh')}{script('restart_job.sh')}",
         args=(target, section.url + openclaw.LIVE),
@@ -116,7 +120,8 @@ def _prove_started(mac: Mac, name: str, done: Completed) -> Mapping[str, Any]:
             f"({ready['answer']}); launchd: {job}. "
             f"{openclaw.explain_exit(job.last_exit, _last_words(mac, section))}Read {section.log_file}"
         )
-    return {**ready, **_prove_listener(mac, section, int(ready["pid"])), "ready_after_s": round(waited_s, 1)}
+    listener = _prove_listener(mac, section, int(ready["pid"]))
+    return {"job": name, **ready, **listener, "ready_after_s": round(waited_s, 1)}
 
 
 def _last_words(mac: Mac, section: GatewaySection) -> str:
@@ -140,9 +145,9 @@ def _prove_listener(mac: Mac, section: GatewaySection, pid: int) -> Mapping[str,
     return {"listens_on": addresses}
 
 
-def _prove_stopped(mac: Mac, done: Completed) -> Mapping[str, Any]:
+def _prove_stopped(mac: Mac, name: str, done: Completed) -> Mapping[str, Any]:
     fields = done.fields()
     if fields.get("result") != "gone":
         raise ActionFailed(f"{mac.host.name}: {fields.get('detail', done.stderr)}")
     forced: dict[str, Any] = {name: int(fields[name]) for name in ("continued", "killed") if name in fields}
-    return {"took_s": round(done.duration_s, 1), **forced}
+    return {"job": name, "took_s": round(done.duration_s, 1), **forced}

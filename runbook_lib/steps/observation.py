@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -14,15 +15,16 @@ from runbook_lib.judging.judge import judge_backlog, judge_rss, judge_windows
 from runbook_lib.mac.mac import Mac
 from runbook_lib.plan.models import Plan
 from runbook_lib.plan.thresholds import Thresholds
+from runbook_lib.records.events import Event
 from runbook_lib.records.evidence import Run
-from runbook_lib.records.ledger import Event
+from runbook_lib.records.kinds import Kind
+from runbook_lib.records.weights import drains
 from runbook_lib.steps.collect import collect_events, collect_log, collect_samples
-from runbook_lib.verdict import Answer, Check, Hop, Verdict
+from runbook_lib.verdict import READY, Answer, Check, CheckName, Hop, Verdict
 
-SHARE = "canary share"  # of a drained canary it is zero, and says nothing more
 NOT_READY_SAMPLES = 3  # in a row: one slow answer is not an outage, three are
 
-BESIDE_PRIMARY = ("primary 5xx", "primary connect p95", "canary header p95")
+BESIDE_PRIMARY = (CheckName.PRIMARY_ERRORS, CheckName.PRIMARY_CONNECT, CheckName.CANARY_HEADER)
 WINDOW_COLUMNS = ["window_at", "gateway", "requests_count", "share_ratio", "attempts_5xx_count", "error_ratio"]
 WINDOW_COLUMNS += ["failed_connects_count", "taken_over_count", "in_flight_count"]
 
@@ -43,7 +45,9 @@ class Observation:
     drained: str = ""
 
     @classmethod
-    def of(cls, plan: Plan, weight: Event, counts: LogCounts, samples: pd.DataFrame, drained: str = "") -> Observation:
+    def of(
+        cls, plan: Plan, weight: Event[Any], counts: LogCounts, samples: pd.DataFrame, drained: str = ""
+    ) -> Observation:
         """What was seen since the ledger's event `weight`, of all counts and samples of a run."""
         since, detail, section = pd.Timestamp(weight["at"]), weight["detail"], plan.observation
         return cls(
@@ -123,14 +127,14 @@ def observe(mac: Mac, run: Run) -> Observation:
     Raises StepNotReady where no weight was set in this run.
     """
     section = mac.plan.observation
-    weight = run.ledger().last("weight")
+    weight = run.ledger().last(Kind.WEIGHT)
     if weight is None:
         raise StepNotReady(f"nothing to observe in {mac.plan.region}: no weight was set in run {run.name}")
 
     def look() -> Observation:
         collect_events(mac, run)
         counts, samples = collect_log(mac, run), collect_samples(mac, run)
-        return Observation.of(mac.plan, weight, counts, samples, drained_since(run.ledger().events("drained"), weight))
+        return Observation.of(mac.plan, weight, counts, samples, drained_since(run.ledger().events(), weight))
 
     def is_over(seen: Observation) -> bool:
         answer = Verdict.of(judge_evidence(seen, mac.plan.thresholds)).answer
@@ -140,9 +144,9 @@ def observe(mac: Mac, run: Run) -> Observation:
     return wait_until(look, is_over, 0 if mac.dry_run else section.wait_s, every_s)
 
 
-def drained_since(drains: list[Event], weight: Event) -> str:
+def drained_since(events: list[Event[Any]], weight: Event[Any]) -> str:
     """Why the canary was drained after the ledger's event `weight`; empty where it was not."""
-    later = [e for e in drains if e["seq"] > weight["seq"]]
+    later = [e for e in drains(events) if e["seq"] > weight["seq"]]
     return f"{later[-1]['detail']['why']} (at {later[-1]['at'][:19]})" if later else ""
 
 
@@ -152,7 +156,7 @@ def judge(plan: Plan, seen: Observation) -> list[Check]:
     left_s = max(0.0, seen.needed_s - seen.observed_s)
     again = (seen.until + pd.Timedelta(seconds=left_s)).strftime("%Y-%m-%d %H:%M UTC")
     long_enough = Check(
-        "observed long enough",
+        CheckName.OBSERVED,
         Answer.PASS if seen.is_whole else Answer.INCONCLUSIVE,
         hours + ("" if seen.is_whole else f"; the Mac records by itself, run this step again after {again}"),
         Hop.RUNBOOK,
@@ -163,7 +167,9 @@ def judge(plan: Plan, seen: Observation) -> list[Check]:
     )
     drained = [Check("canary drained", Answer.FAIL, f"the canary was drained meanwhile: {seen.drained}", Hop.CANARY)]
     checks = [long_enough, *judge_evidence(seen, plan.thresholds)]
-    return [*drained, *(c for c in checks if c.name != SHARE)] if seen.drained else checks
+    if not seen.drained:
+        return checks
+    return [*drained, *(c for c in checks if c.name != CheckName.CANARY_SHARE)]  # its share is zero, and says no more
 
 
 def judge_evidence(seen: Observation, thresholds: Thresholds) -> list[Check]:
@@ -203,7 +209,7 @@ def judge_gateways(samples: pd.DataFrame, thresholds: Thresholds, weight_pct: fl
 def _not_seen(samples_count: int) -> Check:
     """A primary without the RPC plugin tells no backlog, ever. Its canary does, so that one is judged."""
     reason = f"primary: its backlog is not seen, 0 of {samples_count} samples have it: it answers no admin RPC"
-    return Check("primary backlog", Answer.PASS, reason, Hop.PRIMARY, samples_count=samples_count)
+    return Check(CheckName.PRIMARY_BACKLOG, Answer.PASS, reason, Hop.PRIMARY, samples_count=samples_count)
 
 
 def _judge_process(samples: pd.DataFrame, name: str, hop: Hop) -> Check:
@@ -235,7 +241,7 @@ def _judge_ready(samples: pd.DataFrame, name: str, hop: Hop) -> Check:
     ready = int(own["ready"].sum())
     if own.empty:
         return Check(
-            f"{name} ready",
+            READY[name],
             Answer.INCONCLUSIVE,
             f"{name}: 0 samples of readiness",
             hop,
@@ -243,7 +249,7 @@ def _judge_ready(samples: pd.DataFrame, name: str, hop: Hop) -> Check:
         )
     answer = Answer.FAIL if bad_at_end >= NOT_READY_SAMPLES else Answer.INCONCLUSIVE if bad_at_end else Answer.PASS
     return Check(
-        f"{name} ready",
+        READY[name],
         answer,
         f"{name}: /readyz was 200 in {ready} of {len(own)} samples, not in the last {bad_at_end} "
         f"({NOT_READY_SAMPLES} in a row fail)",

@@ -21,6 +21,7 @@ from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal
 from runbook_lib.onmac import script
 from runbook_lib.probes import probe_matrix
+from runbook_lib.records.kinds import Act
 from runbook_lib.ssh.host import Completed
 from runbook_lib.steps.acting import Acting
 from runbook_lib.verdict import Check
@@ -33,6 +34,7 @@ def propose_stop(mac: Mac) -> Proposal:
     """Stop nginx, with a timer on the Mac that starts it again if nobody does."""
     section, domain = mac.plan.nginx, mac.plan.nginx_domain
     return Proposal(
+        Act.STOP,
         "stop nginx on purpose",
         script("stop_job.sh") + script("start_later.sh"),
         args=(domain, section.label, "20", "", section.plist, str(STARTS_ITSELF_AFTER_S)),
@@ -49,6 +51,7 @@ def propose_start(mac: Mac) -> Proposal:
     """Start nginx again; proven when the public address answers."""
     section, domain = mac.plan.nginx, mac.plan.nginx_domain
     return Proposal(
+        Act.START,
         "start nginx again",
         script("start_job.sh"),
         args=(domain, section.label, section.plist, "20"),
@@ -91,7 +94,7 @@ def _page(mac: Mac) -> list[Check]:
 def _prove_stopped(mac: Mac, done: Completed) -> Mapping[str, Any]:
     if done.fields().get("result") != "gone":
         raise ActionFailed(f"{mac.host.name}: nginx did not stop: {done.fields().get('detail', done.stderr)}")
-    return {"took_s": round(done.duration_s, 1)}
+    return {"job": "nginx", "took_s": round(done.duration_s, 1)}
 
 
 def _prove_answers(mac: Mac, done: Completed) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from runbook_lib.nginx.change import propose_files
 from runbook_lib.nginx.configuration import Configuration
 from runbook_lib.onmac import script
 from runbook_lib.probes import probe_matrix
+from runbook_lib.records.kinds import Act
 from runbook_lib.steps import jobs, migration, sentinel, suspension
 from runbook_lib.steps.snapshot import Snapshot
 from runbook_lib.verdict import Check, Hop, passed_if
@@ -71,6 +72,7 @@ def propose_aside(mac: Mac, taken: Snapshot) -> Proposal:
     """Move the canary's plist and state into the snapshot's folder: kept for the postmortem, out of launchd's sight."""
     section = mac.plan.canary
     return Proposal(
+        Act.SET_ASIDE,
         "set the canary's plist and state aside",
         script("set_aside.sh"),
         args=(taken.directory, section.plist, section.state_dir, mac.plan.folder.drain),
@@ -87,6 +89,7 @@ def propose_primary_state(mac: Mac, taken: Snapshot) -> list[Proposal]:
     migration.refuse_archive(mac, "primary", taken.databases)
     section = mac.plan.primary
     restore = Proposal(
+        Act.RESTORE_STATE,
         "restore primary's state",
         script("restore_state.sh"),
         args=(taken.archive("primary"), section.state_dir, *openclaw.command(mac.plan, section)),

@@ -28,6 +28,7 @@ from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal, laid, sh
 from runbook_lib.onmac import script
 from runbook_lib.plan.models import Plan
+from runbook_lib.records.kinds import Act
 
 SAMPLE_FIELDS = ["at", "gateway", "pid", "rss_kb", "cpu_pct", "ready_status", "ready_ms"]
 SAMPLE_FIELDS += ["backlog_jobs", "in_flight_count"]
@@ -49,6 +50,7 @@ def propose_sentinel(mac: Mac) -> Proposal:
         plist: _plist(plan),
     }
     return Proposal(
+        Act.START_SENTINEL,
         "start the sentinel",
         laid(files, "start_sentinel.sh"),
         args=(domain, plan.sentinel_label, plist, folder.samples, folder.spare_drain),
@@ -63,6 +65,7 @@ def propose_removal(mac: Mac) -> Proposal:
     plan = mac.plan
     plist = _plist_file(plan)
     return Proposal(
+        Act.REMOVE_SENTINEL,
         "remove the sentinel",
         script("stop_job.sh") + script("remove_files.sh"),
         args=(plan.runtime.launchd_domain, plan.sentinel_label, "20", "", plist, plan.folder.lease),

@@ -16,6 +16,7 @@ from runbook_lib.mac.mac import Mac
 from runbook_lib.mac.proposal import Proposal, laid, sh
 from runbook_lib.onmac import script
 from runbook_lib.records.evidence import Run
+from runbook_lib.records.kinds import Act, Kind
 from runbook_lib.ssh.host import Completed
 from runbook_lib.verdict import Answer, Check, Hop, passed_if
 
@@ -70,13 +71,14 @@ class Snapshot:
 
 def of_run(run: Run) -> Snapshot:
     """The snapshot that step 1 of this run took; an empty one in a dry run."""
-    return Snapshot.from_facts({} if run.is_rehearsal else run.facts("01_snapshot", "snapshot"))
+    return Snapshot.from_facts({} if run.is_dry_run else run.facts("01_snapshot", "snapshot"))
 
 
 def prepare_tools(mac: Mac) -> Proposal:
     """Put the runbook's own folder and its env wrapper on the Mac; nothing of yours is touched."""
     folder = mac.plan.folder
     return Proposal(
+        Act.PUT_TOOLS,
         "put the runbook's tools on the Mac",
         laid({folder.wrapper: script("with-env.sh")}, "put_tools.sh"),
         args=(folder.path, folder.snapshots),
@@ -109,6 +111,7 @@ def propose_snapshot(mac: Mac, name: str) -> Proposal:
         f"take {sh(*states, nginx_dir)}",
     ]
     return Proposal(
+        Act.SNAPSHOT,
         f"take snapshot {name}",
         "# take a snapshot\n" + "\n".join(lines),
         commands=(
@@ -124,8 +127,8 @@ def propose_snapshot(mac: Mac, name: str) -> Proposal:
 
 def _answer_lost(mac: Mac) -> bool:
     """Nobody has judged since the last change: what is there already may be the snapshot."""
-    last = mac.ledger.last("intent", "verdict")
-    return last is not None and last["event"] == "intent"
+    last = mac.ledger.last(Kind.INTENT, Kind.VERDICT)
+    return last is not None and last["event"] == Kind.INTENT
 
 
 def _parse(mac: Mac, directory: str, done: Completed) -> Snapshot:

@@ -12,6 +12,7 @@ from runbook_lib.mac.proposal import Proposal
 from runbook_lib.nginx.asking import probe_pulse
 from runbook_lib.onmac import script
 from runbook_lib.probes import probe_jobs
+from runbook_lib.records.kinds import Act
 from runbook_lib.ssh.host import Completed
 
 ANSWER_S = 30  # two answers that do not come, and the connection
@@ -30,6 +31,7 @@ def propose_suspension(mac: Mac, name: str) -> Proposal:
     if name == "canary" and running and not mac.dry_run:
         _refuse_under_traffic(mac)
     return Proposal(
+        Act.SUSPEND,
         f"suspend {name}",
         script("suspend_gateway.sh"),
         args=(
@@ -73,4 +75,10 @@ def _prove_quiet(mac: Mac, name: str, done: Completed) -> Mapping[str, Any]:
     if said:
         said += f". Is the plugin admin-http-rpc on, and {openclaw.GATEWAY_TOKEN} its token?"
     renewed_count = max(0, int(fields.get("asked", 0)) - 1)
-    return {"drained": result == "ready", "waited_s": waited_s, "renewed_count": renewed_count, "said": said}
+    return {
+        "job": name,
+        "drained": result == "ready",
+        "waited_s": waited_s,
+        "renewed_count": renewed_count,
+        "said": said,
+    }

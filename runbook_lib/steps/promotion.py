@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -19,8 +20,9 @@ from runbook_lib.mac.switch import propose_undrain
 from runbook_lib.nginx.asking import Pulse, probe_nginx, probe_pulse
 from runbook_lib.nginx.change import propose_weights, ramp
 from runbook_lib.plan.models import Plan
+from runbook_lib.records.events import Event
 from runbook_lib.records.evidence import Run
-from runbook_lib.records.ledger import Event
+from runbook_lib.records.kinds import Kind
 from runbook_lib.steps.acting import Acting
 from runbook_lib.steps.collect import collect_log, collect_samples, settle
 from runbook_lib.steps.observation import judge_gateways, judge_traffic
@@ -131,7 +133,7 @@ class Raised:
 def measure(step: Acting, raised: Raise) -> Raised:
     """Let traffic pass under a raise's last revision, then set it beside what passed while the canary was dark."""
     mac, run = step.mac, step.run
-    before = collect_log(mac, run).select(revision=dark_revision(run.ledger().events("weight")))
+    before = collect_log(mac, run).select(revision=dark_revision(run.ledger().events(Kind.WEIGHT)))
 
     def is_decided(after: LogCounts) -> bool:
         answer = Verdict.of(judge(mac.plan, Raised(raised.to_pct, before, after))).answer
@@ -141,7 +143,7 @@ def measure(step: Acting, raised: Raise) -> Raised:
     return Raised(raised.to_pct, before, after)
 
 
-def dark_revision(weights: list[Event]) -> str:
+def dark_revision(weights: list[Event[Any]]) -> str:
     """The configuration of the last of the ledger's weights that was 0; empty where there was none."""
     return next((str(e["detail"]["revision"]) for e in reversed(weights) if e["detail"]["weight_pct"] == 0), "")
 
@@ -159,10 +161,10 @@ def judge(plan: Plan, raised: Raised) -> list[Check]:
 
 def remaining(mac: Mac, run: Run, pulse: Pulse) -> list[float]:
     """The weights still to be set and judged: a weight that runs but was never judged comes first."""
-    since = run.ledger().last("verdict", step=RAISED)
+    since = run.ledger().last(Kind.VERDICT, step=RAISED)
     passed = [
         float(e["detail"]["weight_pct"])
-        for e in run.ledger().events("judged")
+        for e in run.ledger().events(Kind.JUDGED)
         if since and e["seq"] > since["seq"] and e["detail"]["answer"] == Answer.PASS
     ]
     return steps_of(mac.plan, min(pulse.weight_pct, max(passed, default=slice_of(mac.plan))))
@@ -184,7 +186,7 @@ def promote(step: Acting, raises: list[Raise]) -> tuple[pd.DataFrame, Verdict]:
         recent = pd.Timestamp.now("UTC") - pd.Timedelta(seconds=max(SAMPLED_S, every_s))
         verdict = judge_step(mac.plan, weight_pct, counts, samples[samples["at"] >= recent])
         mac.ledger.append(
-            "judged",
+            Kind.JUDGED,
             f"the canary at {weight_pct:g} %: {verdict.answer}",
             weight_pct=weight_pct,
             revision=revision,
