@@ -111,24 +111,29 @@ def findings(text: str) -> str:
     return "; ".join(messages) or text[-300:].strip()
 
 
-EXITS_78 = (
-    ("owns gateway-lifecycle", "the state directory is in use by another gateway"),
-    ("already owns this state directory", "the state directory is in use by another gateway"),  # before 2026.9.6
-    ("newer than this build", DOWNGRADE),
-    ("missing gateway.mode", "the configuration has no gateway.mode"),
-    ("Invalid config", "the configuration is invalid"),
+PORT_TAKEN = "the port is taken"
+EXITS = (
+    ("78", "owns gateway-lifecycle", "the state directory is in use by another gateway"),
+    ("78", "already owns this state directory", "the state directory is in use by another gateway"),  # before 2026.9.6
+    ("78", "newer than this build", DOWNGRADE),
+    ("78", "missing gateway.mode", "the configuration has no gateway.mode"),
+    ("78", "Invalid config", "the configuration is invalid"),
+    ("1", "already listening on", PORT_TAKEN),
+    ("1", "EADDRINUSE", PORT_TAKEN),
+    ("1", "duplicate rows resolve to canonical session key", "an agent's database has the same session twice"),
 )
 
 
 def explain_exit(last_exit: str, said: str = "") -> str:
-    """What launchd's last exit code of a gateway means, by the end of its log; empty when it is not OpenClaw's own."""
-    if last_exit.startswith("78"):
-        known = [meaning for text, meaning in EXITS_78 if text in said]
-        meaning = known[-1] if known else f"invalid config, the state directory is in use, or {DOWNGRADE}"
-        return f"Exit 78: {meaning}. "
-    if last_exit == "1":
-        return "Exit 1: the port is taken. "
-    return ""
+    """What launchd's last exit code of a gateway means, by the end of its log; empty when it is not OpenClaw's own.
+
+    A code alone has many causes: where the log names none that is known, that is said.
+    """
+    code = last_exit.partition(":")[0].strip()
+    if code not in {code for code, *_ in EXITS}:
+        return ""
+    known = [meaning for of, text, meaning in EXITS if of == code and text in said]
+    return f"Exit {code}: {known[-1] if known else 'the end of its log names no known cause'}. "
 
 
 def parse_ready(readyz: str, startupz: str) -> tuple[bool, str]:
