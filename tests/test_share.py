@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from runbook_lib.accesslog.counts import LogCounts
-from runbook_lib.judging.share import PATIENCE_S, judge_share
+from runbook_lib.judging.share import PATIENCE_S, bounds_pct, judge_share
+from runbook_lib.show.plots import plot_share
+from runbook_lib.steps.promotion import Raised
 from runbook_lib.verdict import Answer
 
 PASS, FAIL, INCONCLUSIVE = Answer.PASS, Answer.FAIL, Answer.INCONCLUSIVE
@@ -43,3 +45,11 @@ def test_a_moments_stall_is_no_wrong_split(seconds_count: int, answer: Answer, c
     """What is not answered yet is in no log."""
     assert judge_share(requests(canary, 50, seconds_count), 70).answer is answer
     assert judge_share(requests(35, 50, seconds_count), 70).answer is PASS
+
+
+def test_without_a_request_nothing_is_known_and_the_plot_can_still_be_drawn() -> None:
+    nothing = requests(0, 0, 60)
+    assert bounds_pct(nothing) == (0, 100)
+    raised = Raised(10.0, nothing, nothing)
+    assert plot_share(**raised.share()).get_title(loc="left") == "Arrived 0.00 %, asked 10 %"
+    assert judge_share(nothing, 10).answer is Answer.INCONCLUSIVE

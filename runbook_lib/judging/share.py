@@ -58,6 +58,8 @@ def arrived(counts: LogCounts) -> tuple[int, int]:
 
 
 def bounds_pct(counts: LogCounts) -> tuple[float, float]:
-    """The exact binomial interval of the share at CONFIDENCE."""
+    """The exact binomial interval of the share at CONFIDENCE; of no request it is everything."""
+    if not any(arrived(counts)):
+        return 0.0, 100.0
     low, high = interval(*arrived(counts), CONFIDENCE)
     return 100 * float(low), 100 * float(high)

@@ -194,7 +194,8 @@ async def send(layout: Layout, rate: float | None, for_s: float, out: Path) -> d
     mac = yaml.safe_load(layout.yaml.read_text(encoding="utf-8"))
     address, secrets = mac["nginx"]["public_url"].removeprefix("https://"), mac["primary"]["secrets"]
     names = ("OPENCLAW_HOOKS_TOKEN", "STANDIN_GITHUB_SECRET", "STANDIN_STRIPE_SECRET")
-    kind = next(kind for kind in KINDS.values() if kind.package == mac["runtime"]["package"])
+    package = mac["runtime"].get("package", KINDS["openclaw"].package)  # as the plan has it where nothing is said
+    kind = next(kind for kind in KINDS.values() if kind.package == package)
     hooks_token, github, stripe = (_secret(secrets[name]) if name in secrets else "" for name in names)
     mix = {name: share for name, share in kind.mix.items() if github or name not in ("github", "stripe")}
     provider = Provider(address, hooks_token, github, stripe, mix)
