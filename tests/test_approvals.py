@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from runbook_lib.checklist import approvals
-from runbook_lib.checklist.order import STEPS
+from runbook_lib.checklist.order import STEPS, next_step
 from runbook_lib.errors import GateWaiting, StepNotReady
 from runbook_lib.plan import reading
 from runbook_lib.plan.models import Plan
@@ -188,3 +188,19 @@ def test_a_step_that_died_is_drained_where_it_may_have_left_traffic(
         run.ledger(STEP).append(kind, "a sentence that decides nothing", **detail)
     assert rollout.is_left_with_traffic(run, STEP) is expected
     assert rollout.is_left_with_traffic(run, BEFORE) is False
+
+
+@pytest.mark.parametrize("end", [Kind.FAILED, Kind.VERIFIED, None])
+def test_a_rollback_whatever_its_end_leaves_the_snapshot_alone_and_voids_the_rest(run: Run, end: Kind | None) -> None:
+    assert next_step(run) == STEP
+    rollback = run.ledger("rollback")
+    rollback.append(Kind.STEP_OPENED, "rollback")
+    assert next_step(run) == STEP, "it has only looked"
+    rollback.append(Kind.INTENT, "stop canary", act=Act.STOP)
+    if end:
+        rollback.append(end, "stop canary", act=Act.STOP)
+    assert next_step(run) == STEPS[1]
+    with pytest.raises(StepNotReady, match="02_install_canary has not passed .*rolled back"):
+        open_step(STEPS[2], {"region": "hk"})
+    verdict(run, STEPS[1], "pass")
+    assert next_step(run) == STEPS[2]

@@ -41,7 +41,7 @@ WAYS = ("kernel killed", "runner killed", "runner asked to stop", "connection cu
 DONE_AGAIN = ("drain the canary", "end the drain", "set the canary's weight", "hold the operator's lease")
 DONE_AGAIN += ("try the kill switch", "put the kill switch back", "give the operator's lease back")
 SHARE_CONFIDENCE = 0.999
-DRAINED = "void since the canary was drained"  # the lease of 30 s lapsed: on a slow machine going on takes longer
+DRAINED = "void since the canary was drained or rolled back"  # a lease of 30 s lapses where going on takes longer
 
 
 class Crashed:

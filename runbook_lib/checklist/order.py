@@ -18,7 +18,8 @@ TITLES = {
     "08_promote_or_rollback": "8 Promote or rollback",
 }
 STEPS = tuple(TITLES)
-BESIDE = ("rollback", "rehearse_nginx_failure")
+ROLLBACK = "rollback"
+BESIDE = (ROLLBACK, "rehearse_nginx_failure")
 ACTING = tuple(step for step in STEPS if step not in ("03_validate", "07_observe"))
 RAISED, OBSERVED = STEPS[5], STEPS[6]
 FORGIVEN = (Cause.LEASE, Cause.DEATH)  # causes of a drain that say nothing against the canary
@@ -41,14 +42,18 @@ def has_passed(run: Run, name: str) -> bool:
     """Whether a step's last verdict is a pass that still stands.
 
     A drain takes the slice away, so it has to be raised again. Unless it says nothing against the canary (a lease
-    that lapsed, a step that died), the observation of that slice is void, too.
+    that lapsed, a step that died), the observation of that slice is void, too. A rollback that was begun, whatever its
+    end, leaves the snapshot and voids all after it.
     """
     if run.answer(name) != Answer.PASS:
         return False
-    if name not in (RAISED, OBSERVED):
-        return True
     events = run.ledger().events()
     judged = max(e["seq"] for e in events if e["event"] == Kind.VERDICT and e["step"] == name)
+    rolled_back = any(e["event"] == Kind.INTENT and e["step"] == ROLLBACK and e["seq"] > judged for e in events)
+    if rolled_back and name != STEPS[0]:
+        return False
+    if name not in (RAISED, OBSERVED):
+        return True
     raised = [e["seq"] for e in events if e["event"] == Kind.VERDICT and e["step"] == RAISED and e["seq"] <= judged]
     since = [e for e in drains(events) if e["seq"] > max(raised, default=0)]
     if name == RAISED:

@@ -37,7 +37,7 @@ def run_for(name: str, plan: Plan, again: bool) -> Run:
     for before in STEPS[:place]:
         if not has_passed(run, before):
             said = run.answer(before) or "nothing yet"
-            void = ", void since the canary was drained" if said == Answer.PASS else ""
+            void = ", void since the canary was drained or rolled back" if said == Answer.PASS else ""
             raise StepNotReady(
                 f"{name} in {region}: {before} has not passed (it says {said}{void}); run it first: "
                 f"rollout run {region}"
